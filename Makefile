@@ -1,0 +1,30 @@
+# Both commands set up everything they need: nothing else has to be typed first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made
+
+.PHONY: venv demo test test-quick test-host clean
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e .
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/escra demo
+
+test: $(STAMP)
+	$(BIN)/pytest --ignore=tests/host
+
+test-quick: $(STAMP)
+	$(BIN)/pytest --ignore=tests/host -m 'not kernel and not docker'
+
+test-host: $(STAMP)
+	$(BIN)/pytest tests/host
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

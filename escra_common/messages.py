@@ -1,0 +1,202 @@
+"""Every message on the wire, as a type: what is not in here cannot be said.
+
+A message is a msgpack array ``[tag, field, ...]``.  Fields are only ever appended, with
+defaults, so that old and new understand each other.  Numbers are integers with bounds,
+texts and lists have a greatest length; msgspec checks all of it on the way in.
+
+Values are levels, not edges: cumulative kernel counters and absolute limits with a
+revision.  A lost frame or a reconnect therefore needs no repair.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from escra_common.units import MAX_BYTES, MAX_MILLICORES, MAX_PERIOD_USEC, MIN_PERIOD_USEC
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+# Enough for a snapshot of 1,000 containers; anything longer is refused unread.
+MAX_FRAME_BYTES = 1 << 20
+MAX_ITEMS = 4096
+
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Text = Annotated[str, Meta(max_length=1024)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Key = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Milli = Annotated[int, Meta(ge=0, le=int(MAX_MILLICORES))]
+Size = Annotated[int, Meta(ge=0, le=int(MAX_BYTES))]
+Quota = Annotated[int, Meta(ge=0, le=10**12)]
+Period = Annotated[int, Meta(ge=MIN_PERIOD_USEC, le=MAX_PERIOD_USEC)]
+Weight = Annotated[int, Meta(ge=1, le=10_000)]
+Mode = Literal["auto", "observe", "off"]
+
+
+class _Wire(msgspec.Struct, frozen=True, array_like=True):
+    pass
+
+
+class CpuLimit(_Wire):
+    """A CPU limit as the kernel holds it; ``quota_usec`` None is no limit."""
+
+    quota_usec: Quota | None
+    period_usec: Period
+    burst_usec: Quota = 0
+
+
+class Hello(_Wire, tag="hello"):
+    """First message of both sides."""
+
+    role: Literal["agent", "controller"]
+    protocol_min: Count
+    protocol_max: Count
+    software: Name
+    host: Name
+    boot_id: Text = ""
+    cpus: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    memory_bytes: Size = 0
+    cgroup_version: Literal["v1", "v2", "hybrid", ""] = ""
+
+
+class Container(_Wire):
+    """One container as its agent sees it.
+
+    ``key`` is the inode of its CPU cgroup: it names this incarnation and no other (paths and
+    Docker ids come back after a restart).  ``original`` is what Escra found before its first
+    write, ``in_force`` what the kernel holds now.  ``managed`` says that Escra wrote the limit
+    in force.  ``cap_milli`` is the tightest limit above it in the tree.  ``problem`` is why
+    it cannot be managed (a label that does not parse, a denied write), for people to read.
+    """
+
+    key: Key
+    id: Name
+    name: Name
+    app: Text
+    cgroup: Annotated[str, Meta(max_length=4096)]
+    mode: Mode
+    original: CpuLimit
+    in_force: CpuLimit
+    managed: bool = False
+    weight: Weight = 100
+    cpu_min_milli: Milli | None = None
+    cpu_max_milli: Milli | None = None
+    memory_min_bytes: Size | None = None
+    memory_max_bytes: Size | None = None
+    cap_milli: Milli | None = None
+    pinned: bool = False
+    problem: Text = ""
+
+
+class Snapshot(_Wire, tag="snapshot"):
+    """All containers of the host, the whole truth: what is not listed does not exist.
+
+    Split over several frames when it is long; ``last`` marks the end.
+    """
+
+    containers: Annotated[list[Container], Meta(max_length=MAX_ITEMS)]
+    last: bool = True
+
+
+class Appeared(_Wire, tag="appeared"):
+    """A container is new, or something other than its counters changed."""
+
+    container: Container
+
+
+class Gone(_Wire, tag="gone"):
+    key: Key
+
+
+class Sample(_Wire):
+    """Cumulative kernel counters of one container, read at ``time_usec`` (the agent's monotonic clock).
+
+    ``writes`` counts our own quota writes so far and ``rev`` is the last one's revision:
+    a write refills the quota (K3) and hides throttling (K4), so the reader must know of it.
+    """
+
+    key: Key
+    time_usec: Count
+    usage_usec: Count
+    nr_periods: Count
+    nr_throttled: Count
+    throttled_usec: Count
+    writes: Count
+    rev: Count
+
+
+class Samples(_Wire, tag="samples"):
+    samples: Annotated[list[Sample], Meta(max_length=MAX_ITEMS)]
+
+
+class MemoryLevel(_Wire):
+    key: Key
+    used_bytes: Size
+    limit_bytes: Size | None
+    oom_events: Count = 0
+    oom_kills: Count = 0
+
+
+class MemoryLevels(_Wire, tag="memory"):
+    levels: Annotated[list[MemoryLevel], Meta(max_length=MAX_ITEMS)]
+
+
+class Ack(_Wire):
+    """What the kernel held after a write, read back; ``error`` says why it is not what was asked."""
+
+    key: Key
+    rev: Count
+    in_force: CpuLimit
+    error: Text = ""
+
+
+class Applied(_Wire, tag="applied"):
+    acks: Annotated[list[Ack], Meta(max_length=MAX_ITEMS)]
+
+
+class Heartbeat(_Wire, tag="heartbeat"):
+    """Sent when nothing else was for a second; the agent's counters are totals since it started."""
+
+    ticks: Count = 0
+    late_ticks: Count = 0
+    dropped_samples: Count = 0
+    drift_repairs: Count = 0
+    writes: Count = 0
+    refill_usec: Count = 0
+
+
+class CpuOrder(_Wire):
+    """The limit to hold from now on.
+
+    ``aligned`` asks to write just after a period boundary, where the refill that every write
+    brings (K3) finds nothing used yet; without it the write happens at once.
+    """
+
+    key: Key
+    rev: Count
+    cpu_milli: Milli
+    burst_milli: Milli = 0
+    aligned: bool = False
+
+
+class SetLimits(_Wire, tag="set"):
+    orders: Annotated[list[CpuOrder], Meta(max_length=MAX_ITEMS)]
+
+
+class Release(_Wire, tag="release"):
+    """Stop managing this container: put its original limit back, and acknowledge with ``rev``."""
+
+    key: Key
+    rev: Count
+
+
+class Bye(_Wire, tag="bye"):
+    """Why the sender closes; ``retry`` false means that trying again cannot help."""
+
+    reason: Text
+    retry: bool = True
+
+
+FromAgent = Hello | Snapshot | Appeared | Gone | Samples | MemoryLevels | Applied | Heartbeat | Bye
+FromController = Hello | SetLimits | Release | Heartbeat | Bye
+Message = FromAgent | FromController

@@ -1,0 +1,123 @@
+"""One connection's protocol state, without the connection.
+
+NEW -> LIVE -> CLOSED.  Bytes go in, messages come out; nothing here touches a socket or a
+clock.  Both daemons and the tests use the same class, so the two ends cannot disagree.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from escra_common import __version__
+from escra_common.errors import WireError
+from escra_common.framing import Decoder, encode
+from escra_common.messages import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Bye,
+    FromAgent,
+    FromController,
+    Heartbeat,
+    Hello,
+    Message,
+    Snapshot,
+)
+
+HEARTBEAT_S = 1.0
+# Three heartbeats missed: the peer is gone, whatever TCP believes.
+SILENCE_S = 3.0
+HELLO_S = 2.0
+
+
+class Session:
+    """``now`` is any monotonic clock in seconds, the same for every call."""
+
+    def __init__(self, hello: Hello, now: float) -> None:
+        self.peer: Hello | None = None
+        self._hello = hello
+        self._accepts: Any = FromController if hello.role == "agent" else FromAgent
+        self._decoder = Decoder()
+        self._opened = now
+        self._heard = now
+        self._spoke = now
+        self._snapshot_seen = False
+
+    def greeting(self, now: float) -> bytes:
+        """The first bytes to send."""
+        return self.send(self._hello, now)
+
+    def send(self, message: Message, now: float) -> bytes:
+        self._spoke = now
+        return encode(msgspec.to_builtins(message))
+
+    def receive(self, data: bytes, now: float) -> list[Message]:
+        """The messages that ``data`` completes, HELLO included.
+
+        Raises WireError for anything that is not exactly right; the connection is then over.
+        Messages before the faulty one are lost with it, which levels make harmless.
+        """
+        messages = []
+        for body in self._decoder.feed(data):
+            message = self._validate(body)
+            self._check_order(message)
+            messages.append(message)
+        if data:
+            self._heard = now
+        return messages
+
+    def heartbeat_due(self, now: float) -> bool:
+        return now - self._spoke >= HEARTBEAT_S
+
+    def check_alive(self, now: float) -> None:
+        """Raises WireError when the peer has been silent for too long."""
+        if self.peer is None and now - self._opened > HELLO_S:
+            raise WireError(f"no HELLO within {HELLO_S:.0f} s")
+        if now - self._heard > SILENCE_S:
+            raise WireError(f"nothing heard for {SILENCE_S:.0f} s")
+
+    def _validate(self, body: Any) -> Message:
+        try:
+            message: Message = msgspec.convert(body, self._accepts)
+        except msgspec.ValidationError as error:
+            raise WireError(f"invalid message: {error}") from error
+        return message
+
+    def _check_order(self, message: Message) -> None:
+        if self.peer is None:
+            if not isinstance(message, Hello):
+                raise WireError(f"{kind(message)} came before HELLO")
+            self._agree(message)
+        elif isinstance(message, Hello):
+            raise WireError("a second HELLO")
+        elif isinstance(message, Snapshot):
+            if self._snapshot_seen:
+                raise WireError("a second snapshot")
+            self._snapshot_seen = message.last
+        elif self._hello.role == "controller" and not self._snapshot_seen:
+            if not isinstance(message, Heartbeat | Bye):
+                raise WireError(f"{kind(message)} came before the snapshot")
+
+    def _agree(self, hello: Hello) -> None:
+        if hello.role == self._hello.role:
+            raise WireError(f"both ends are a {hello.role}", retry=False)
+        if hello.protocol_min > PROTOCOL_MAX or hello.protocol_max < PROTOCOL_MIN:
+            raise WireError(
+                f"{hello.host} runs {hello.software} and speaks protocol "
+                f"{hello.protocol_min}-{hello.protocol_max}; this is {software()} and speaks "
+                f"{PROTOCOL_MIN}-{PROTOCOL_MAX}; upgrade the older one",
+                retry=False,
+            )
+        self.peer = hello
+
+
+def kind(message: Message) -> str:
+    return type(message).__name__.upper()
+
+
+def software() -> str:
+    return f"escra {__version__}"
+
+
+def hello(role: Literal["agent", "controller"], host: str, **facts: Any) -> Hello:
+    """This software's HELLO."""
+    return Hello(role, PROTOCOL_MIN, PROTOCOL_MAX, software(), host, **facts)
