@@ -37,7 +37,7 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True):
     pass
 
 
-class CpuLimit(_Wire):
+class CpuLimit(_Wire, frozen=True):
     """A CPU limit as the kernel holds it; ``quota_usec`` None is no limit."""
 
     quota_usec: Quota | None
@@ -45,7 +45,7 @@ class CpuLimit(_Wire):
     burst_usec: Quota = 0
 
 
-class Hello(_Wire, tag="hello"):
+class Hello(_Wire, frozen=True, tag="hello"):
     """First message of both sides."""
 
     role: Literal["agent", "controller"]
@@ -59,7 +59,7 @@ class Hello(_Wire, tag="hello"):
     cgroup_version: Literal["v1", "v2", "hybrid", ""] = ""
 
 
-class Container(_Wire):
+class Container(_Wire, frozen=True):
     """One container as its agent sees it.
 
     ``key`` is the inode of its CPU cgroup: it names this incarnation and no other (paths and
@@ -88,7 +88,7 @@ class Container(_Wire):
     problem: Text = ""
 
 
-class Snapshot(_Wire, tag="snapshot"):
+class Snapshot(_Wire, frozen=True, tag="snapshot"):
     """All containers of the host, the whole truth: what is not listed does not exist.
 
     Split over several frames when it is long; ``last`` marks the end.
@@ -98,17 +98,17 @@ class Snapshot(_Wire, tag="snapshot"):
     last: bool = True
 
 
-class Appeared(_Wire, tag="appeared"):
+class Appeared(_Wire, frozen=True, tag="appeared"):
     """A container is new, or something other than its counters changed."""
 
     container: Container
 
 
-class Gone(_Wire, tag="gone"):
+class Gone(_Wire, frozen=True, tag="gone"):
     key: Key
 
 
-class Sample(_Wire):
+class Sample(_Wire, frozen=True):
     """Cumulative kernel counters of one container, read at ``time_usec`` (the agent's monotonic clock).
 
     ``writes`` counts our own quota writes so far and ``rev`` is the last one's revision:
@@ -125,11 +125,11 @@ class Sample(_Wire):
     rev: Count
 
 
-class Samples(_Wire, tag="samples"):
+class Samples(_Wire, frozen=True, tag="samples"):
     samples: Annotated[list[Sample], Meta(max_length=MAX_ITEMS)]
 
 
-class MemoryLevel(_Wire):
+class MemoryLevel(_Wire, frozen=True):
     key: Key
     used_bytes: Size
     limit_bytes: Size | None
@@ -137,11 +137,11 @@ class MemoryLevel(_Wire):
     oom_kills: Count = 0
 
 
-class MemoryLevels(_Wire, tag="memory"):
+class MemoryLevels(_Wire, frozen=True, tag="memory"):
     levels: Annotated[list[MemoryLevel], Meta(max_length=MAX_ITEMS)]
 
 
-class Ack(_Wire):
+class Ack(_Wire, frozen=True):
     """What the kernel held after a write, read back; ``error`` says why it is not what was asked."""
 
     key: Key
@@ -150,11 +150,11 @@ class Ack(_Wire):
     error: Text = ""
 
 
-class Applied(_Wire, tag="applied"):
+class Applied(_Wire, frozen=True, tag="applied"):
     acks: Annotated[list[Ack], Meta(max_length=MAX_ITEMS)]
 
 
-class Heartbeat(_Wire, tag="heartbeat"):
+class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     """Sent when nothing else was for a second; the agent's counters are totals since it started."""
 
     ticks: Count = 0
@@ -165,7 +165,7 @@ class Heartbeat(_Wire, tag="heartbeat"):
     refill_usec: Count = 0
 
 
-class CpuOrder(_Wire):
+class CpuOrder(_Wire, frozen=True):
     """The limit to hold from now on.
 
     ``aligned`` asks to write just after a period boundary, where the refill that every write
@@ -179,18 +179,18 @@ class CpuOrder(_Wire):
     aligned: bool = False
 
 
-class SetLimits(_Wire, tag="set"):
+class SetLimits(_Wire, frozen=True, tag="set"):
     orders: Annotated[list[CpuOrder], Meta(max_length=MAX_ITEMS)]
 
 
-class Release(_Wire, tag="release"):
+class Release(_Wire, frozen=True, tag="release"):
     """Stop managing this container: put its original limit back, and acknowledge with ``rev``."""
 
     key: Key
     rev: Count
 
 
-class Bye(_Wire, tag="bye"):
+class Bye(_Wire, frozen=True, tag="bye"):
     """Why the sender closes; ``retry`` false means that trying again cannot help."""
 
     reason: Text

@@ -40,7 +40,8 @@ class Session:
         self._opened = now
         self._heard = now
         self._spoke = now
-        self._snapshot_seen = False
+        # Only agents send one: how things stand comes before what changes.
+        self._snapshot_missing = hello.role == "controller"
 
     def greeting(self, now: float) -> bytes:
         """The first bytes to send."""
@@ -90,12 +91,11 @@ class Session:
         elif isinstance(message, Hello):
             raise WireError("a second HELLO")
         elif isinstance(message, Snapshot):
-            if self._snapshot_seen:
+            if not self._snapshot_missing:
                 raise WireError("a second snapshot")
-            self._snapshot_seen = message.last
-        elif self._hello.role == "controller" and not self._snapshot_seen:
-            if not isinstance(message, Heartbeat | Bye):
-                raise WireError(f"{kind(message)} came before the snapshot")
+            self._snapshot_missing = not message.last
+        elif self._snapshot_missing and not isinstance(message, Heartbeat | Bye):
+            raise WireError(f"{kind(message)} came before the snapshot")
 
     def _agree(self, hello: Hello) -> None:
         if hello.role == self._hello.role:

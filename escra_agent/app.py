@@ -1,0 +1,178 @@
+"""The agent, put together: sources, tick, link and signals around one roster."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+import structlog
+
+from escra_agent.config import AgentConfig, load_config
+from escra_agent.hierarchy import Hierarchy
+from escra_agent.keeper import Keeper
+from escra_agent.link import Link, Order
+from escra_agent.originals import BOOT_ID, OriginalsStore
+from escra_agent.roster import Roster
+from escra_agent.sources import CgroupSource, DockerSource
+from escra_common import __version__
+from escra_common.channel import Heartbeats
+from escra_common.errors import EscraError
+from escra_common.messages import Container, Heartbeat, Hello, Message, SetLimits
+from escra_common.service import Watchdog, on_signals, ready, status
+from escra_common.session import hello
+from escra_common.ticker import Ticker
+
+log = structlog.get_logger()
+
+# How finely a period boundary is looked for while a write waits for one.
+BOUNDARY_POLL_S = 0.002
+
+
+class Totals(Heartbeats):
+    """The agent's counters since it started, for its heartbeat."""
+
+    def __init__(self, agent: "Agent") -> None:
+        self._agent = agent
+
+    def __call__(self) -> Heartbeat:
+        return self._agent.totals()
+
+
+class Agent:
+    def __init__(self, path: Path, config: AgentConfig) -> None:
+        self._path = path
+        self._config = config
+        self._hierarchy = Hierarchy.detect()
+        self._store = OriginalsStore(config.originals_path)
+        self._roster = Roster(self._hierarchy, self._store, self._send)
+        self._keeper = Keeper(self._roster, self._send)
+        self._cgroups = CgroupSource(self._roster, self._hierarchy)
+        self._link = Link(config, self._greeting(), Totals(self), self._snapshot, self._obey)
+        self._ticker = Ticker(config.interval)
+        self._watchdog = Watchdog()
+        self._boundary_wanted = asyncio.Event()
+        self._reload_wanted = asyncio.Event()
+        self._docker_known = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until a signal ends it; READY is said once the containers are known and the tick runs."""
+        for line in self._store.load():
+            log.warning("original limits", reason=line)
+        try:
+            await self._cgroups.configure(self._config.cgroup)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(on_signals(self._reload_wanted.set))
+                tasks.create_task(self._tick())
+                tasks.create_task(self._write_at_boundaries())
+                tasks.create_task(self._cgroups.run())
+                tasks.create_task(self._follow_docker())
+                tasks.create_task(self._reload())
+                tasks.create_task(self._link.run())
+                tasks.create_task(self._restore_unclaimed())
+                log.info("agent started", version=__version__, controller=self._config.controller)
+                ready()
+        finally:
+            self._link.close()
+            if self._config.fallback.on_stop == "restore":
+                await self._roster.restore_everything()
+            self._roster.close()
+
+    def totals(self) -> Heartbeat:
+        return Heartbeat(
+            ticks=self._ticker.count,
+            late_ticks=self._ticker.late,
+            dropped_samples=self._link.dropped_samples,
+            drift_repairs=self._keeper.drift_repairs,
+            writes=self._keeper.writes,
+            refill_usec=self._keeper.refill_usec,
+        )
+
+    # ---- tasks ---------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        while True:
+            now = await self._ticker.next()
+            self._keeper.tick()
+            if self._keeper.gone:
+                gone, self._keeper.gone = self._keeper.gone, []
+                for tracked in gone:
+                    await self._roster.detach(tracked)
+            self._watchdog.ping(now)
+            if self._ticker.count % 10 == 0:
+                self._send(self.totals())
+                status(self._summary())
+
+    async def _write_at_boundaries(self) -> None:
+        while True:
+            await self._boundary_wanted.wait()
+            await asyncio.sleep(BOUNDARY_POLL_S)
+            if not self._keeper.poll_boundaries():
+                self._boundary_wanted.clear()
+
+    async def _follow_docker(self) -> None:
+        if self._config.docker.enabled:
+            source = DockerSource(self._roster, self._hierarchy, self._config.docker.socket)
+            await source.run(self._docker_known.set)
+        self._docker_known.set()
+
+    async def _restore_unclaimed(self) -> None:
+        """Only when all sources have spoken is it known whom nobody claims."""
+        await self._docker_known.wait()
+        await self._roster.restore_unclaimed()
+
+    async def _reload(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            try:
+                config = load_config(self._path)
+            except EscraError as error:
+                log.error(
+                    "configuration refused, the running one stays", kind="config_refused", reason=str(error)
+                )
+                continue
+            fixed = [
+                name
+                for name in ("controller", "host", "interval", "state_dir", "tls", "docker", "log_level")
+                if getattr(config, name) != getattr(self._config, name)
+            ]
+            self._config = config
+            await self._cgroups.configure(config.cgroup)
+            log.info("configuration reloaded", kind="config_reloaded")
+            if fixed:
+                log.warning("these keys change at the next restart", reason=", ".join(fixed))
+
+    # ---- the link's questions ------------------------------------------------------
+
+    def _send(self, message: Message) -> None:
+        self._link.send(message)
+
+    def _snapshot(self) -> Iterable[Container]:
+        for tracked in self._roster.tracked.values():
+            tracked.plan.new_controller()
+            yield tracked.describe()
+
+    async def _obey(self, order: Order) -> None:
+        if isinstance(order, SetLimits):
+            self._keeper.obey(order)
+            self._boundary_wanted.set()
+        else:
+            await self._keeper.release(order)
+
+    def _greeting(self) -> Hello:
+        return hello(
+            "agent",
+            self._config.host_name,
+            boot_id=BOOT_ID.read_text().strip(),
+            cpus=psutil.cpu_count() or 1,
+            memory_bytes=psutil.virtual_memory().total,
+            cgroup_version=self._hierarchy.version,
+        )
+
+    def _summary(self) -> str:
+        managed = sum(t.plan.wanted is not None for t in self._roster.tracked.values())
+        link = "up" if self._link.up else "away"
+        return (
+            f"{len(self._roster.tracked)} containers, {managed} managed, controller {link}, "
+            f"{self._ticker.late} late ticks"
+        )

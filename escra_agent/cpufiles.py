@@ -1,0 +1,160 @@
+"""The kernel's CPU files of one cgroup: version 1 and version 2 behind one face."""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from escra_agent.directory import Directory, read, read_fields, read_number
+from escra_common.messages import CpuLimit
+
+# The period (v1) and the burst practically never change, unless Escra changes them.
+_REFRESH_READS = 10
+
+
+class CpuReading(NamedTuple):
+    """Cumulative kernel counters in microseconds, and the limit in force."""
+
+    usage_usec: int
+    nr_periods: int
+    nr_throttled: int
+    throttled_usec: int
+    limit: CpuLimit
+
+
+class CpuFiles(Protocol):
+    """Everything raises OSError as the kernel gives it."""
+
+    directory: Directory
+
+    def read(self, fresh: bool) -> CpuReading:
+        """What practically never changes is up to ten reads old, unless ``fresh``."""
+
+    def read_limit(self) -> CpuLimit:
+        """All of it from the kernel, nothing remembered."""
+
+    def nr_periods(self) -> int: ...
+
+    def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
+        """Write quota and period, but only the files that differ."""
+
+    def cap_milli(self, directory: Path) -> int | None:
+        """The limit of another cgroup of this hierarchy, in millicores rounded down; None is no limit."""
+
+    def write_burst(self, burst_usec: int) -> None:
+        """Does nothing on kernels before 5.14, which have no burst."""
+
+
+# cpu.stat             cpuacct.usage (ns)   cpu.cfs_quota_us     cpu.cfs_period_us
+# nr_periods 20        710799883149         20000 (-1: none)     100000
+# nr_throttled 19
+# throttled_time 1586000000   (ns, summed over the CPUs)
+class CpuFilesV1:
+    def __init__(self, directory: Directory, accounting: Directory) -> None:
+        self.directory = directory
+        self._stat = directory.keep("cpu.stat")
+        self._quota = directory.keep("cpu.cfs_quota_us")
+        self._period = directory.keep("cpu.cfs_period_us")
+        self._burst = directory.keep_optional("cpu.cfs_burst_us")
+        self._usage = accounting.keep("cpuacct.usage")
+        self._rare = (0, 0)
+        self._reads = 0
+
+    def read(self, fresh: bool) -> CpuReading:
+        stale = fresh or self._reads % _REFRESH_READS == 0
+        limit = self.read_limit() if stale else self._limit()
+        self._reads += 1
+        usage = read_number(self._usage) // 1000
+        stat = read_fields(self._stat)
+        return CpuReading(
+            usage,
+            int(stat[b"nr_periods"]),
+            int(stat[b"nr_throttled"]),
+            int(stat[b"throttled_time"]) // 1000,
+            limit,
+        )
+
+    def read_limit(self) -> CpuLimit:
+        self._rare = (read_number(self._period), read_number(self._burst))
+        return self._limit()
+
+    def nr_periods(self) -> int:
+        return int(read_fields(self._stat)[b"nr_periods"])
+
+    def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
+        writes = []
+        if new.quota_usec != old.quota_usec:
+            writes.append(("cpu.cfs_quota_us", -1 if new.quota_usec is None else new.quota_usec))
+        # Two files: between the two writes the limit must not be above both old and new.
+        if new.period_usec > old.period_usec:
+            writes.insert(0, ("cpu.cfs_period_us", new.period_usec))
+        elif new.period_usec < old.period_usec:
+            writes.append(("cpu.cfs_period_us", new.period_usec))
+        for name, value in writes:
+            self.directory.write(name, str(value))
+
+    def write_burst(self, burst_usec: int) -> None:
+        if self._burst is not None:
+            self.directory.write("cpu.cfs_burst_us", str(burst_usec))
+
+    def cap_milli(self, directory: Path) -> int | None:
+        quota = int((directory / "cpu.cfs_quota_us").read_bytes())
+        period = int((directory / "cpu.cfs_period_us").read_bytes())
+        return None if quota < 0 else quota * 1000 // period
+
+    def _limit(self) -> CpuLimit:
+        quota = read_number(self._quota)
+        return CpuLimit(None if quota < 0 else quota, *self._rare)
+
+
+# cpu.stat                     cpu.max
+# usage_usec 3520000           20000 100000   ("max 100000": no limit)
+# user_usec 3210000
+# nr_periods 20
+# nr_throttled 19
+# throttled_usec 1586000   (summed over the CPUs)
+class CpuFilesV2:
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+        self._stat = directory.keep("cpu.stat")
+        self._max = directory.keep("cpu.max")
+        self._burst = directory.keep_optional("cpu.max.burst")
+        self._rare = 0
+        self._reads = 0
+
+    def read(self, fresh: bool) -> CpuReading:
+        # The limit first: should the cpu controller be switched off for this cgroup, cpu.max
+        # says "gone", while cpu.stat goes on without the fields that are wanted here.
+        stale = fresh or self._reads % _REFRESH_READS == 0
+        limit = self.read_limit() if stale else self._limit()
+        self._reads += 1
+        stat = read_fields(self._stat)
+        return CpuReading(
+            int(stat[b"usage_usec"]),
+            int(stat[b"nr_periods"]),
+            int(stat[b"nr_throttled"]),
+            int(stat[b"throttled_usec"]),
+            limit,
+        )
+
+    def read_limit(self) -> CpuLimit:
+        self._rare = read_number(self._burst)
+        return self._limit()
+
+    def nr_periods(self) -> int:
+        return int(read_fields(self._stat)[b"nr_periods"])
+
+    def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
+        if (new.quota_usec, new.period_usec) != (old.quota_usec, old.period_usec):
+            quota = "max" if new.quota_usec is None else new.quota_usec
+            self.directory.write("cpu.max", f"{quota} {new.period_usec}")
+
+    def write_burst(self, burst_usec: int) -> None:
+        if self._burst is not None:
+            self.directory.write("cpu.max.burst", str(burst_usec))
+
+    def cap_milli(self, directory: Path) -> int | None:
+        quota, period = (directory / "cpu.max").read_bytes().split()
+        return None if quota == b"max" else int(quota) * 1000 // int(period)
+
+    def _limit(self) -> CpuLimit:
+        quota, period = read(self._max).split()
+        return CpuLimit(None if quota == b"max" else int(quota), int(period), self._rare)

@@ -1,0 +1,194 @@
+"""The work of each tick: read every container, repair what others wrote, report what matters;
+and the orders that come back."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from escra_agent.cgroupfs import Counters, MemoryReading, describe, write_rank
+from escra_agent.errors import CgroupGone
+from escra_agent.roster import Roster, Tracked
+from escra_common.errors import EscraError
+from escra_common.messages import (
+    MAX_ITEMS,
+    Ack,
+    Applied,
+    CpuLimit,
+    CpuOrder,
+    MemoryLevel,
+    MemoryLevels,
+    Message,
+    Release,
+    Sample,
+    Samples,
+    SetLimits,
+)
+
+log = structlog.get_logger()
+
+# Memory is only shown so far, not decided on: once a second is enough.
+MEMORY_EVERY = 10
+# A level that moved by less than this share is not worth a message.
+MEMORY_SHARE = 0.01
+
+
+class Keeper:
+    """``send`` takes messages for the controller.  Everything here is short and does not wait."""
+
+    def __init__(self, roster: Roster, send: Callable[[Message], None]) -> None:
+        self._roster = roster
+        self._send = send
+        self._ticks = 0
+        self.gone: list[Tracked] = []
+        self.drift_repairs = 0
+        self.writes = 0
+        self.refill_usec = 0
+
+    # ---- each tick -----------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Containers that turn out to be gone are collected in ``gone``; the others are not held up."""
+        self._ticks += 1
+        samples: list[Sample] = []
+        levels: list[MemoryLevel] = []
+        for tracked in list(self._roster.tracked.values()):
+            try:
+                self._visit(tracked, samples)
+                if (self._ticks + tracked.key) % MEMORY_EVERY == 0 and (level := _memory(tracked)):
+                    levels.append(level)
+            except CgroupGone:
+                self.gone.append(tracked)
+            except (EscraError, OSError, ValueError) as error:
+                log.warning("container not read", container=tracked.candidate.name, reason=str(error))
+        for start in range(0, len(samples), MAX_ITEMS):
+            self._send(Samples(samples[start : start + MAX_ITEMS]))
+        for start in range(0, len(levels), MAX_ITEMS):
+            self._send(MemoryLevels(levels[start : start + MAX_ITEMS]))
+
+    def _visit(self, tracked: Tracked, samples: list[Sample]) -> None:
+        counters = tracked.cgroup.read()
+        tracked.idle = counters.usage_usec == tracked.last.usage_usec
+        tracked.last = counters
+        if (limit := tracked.plan.repair(counters.limit)) is not None:
+            self._repair(tracked, counters.limit, limit)
+        samples += [self._sample(tracked, c) for c in tracked.sampler.judge(counters)]
+
+    def _repair(self, tracked: Tracked, found: CpuLimit, limit: CpuLimit) -> None:
+        in_force = self._write(tracked, limit)
+        self.drift_repairs += 1
+        if not tracked.drift_logged:
+            tracked.drift_logged = True
+            log.warning(
+                "foreign limit repaired",
+                kind="drift_repaired",
+                app=tracked.candidate.labels.app,
+                container=tracked.candidate.name,
+                reason=f"somebody set {describe(found)}; now {describe(in_force)} again",
+            )
+
+    def _sample(self, tracked: Tracked, c: Counters) -> Sample:
+        return Sample(
+            tracked.key,
+            c.time_usec,
+            c.usage_usec,
+            c.nr_periods,
+            c.nr_throttled,
+            c.throttled_usec,
+            tracked.cgroup.writes,
+            tracked.plan.rev,
+        )
+
+    # ---- orders --------------------------------------------------------------------
+
+    def obey(self, orders: SetLimits) -> None:
+        """Write what may be written now, in the order the kernel accepts (K9), and acknowledge it."""
+        ready: list[tuple[Tracked, CpuLimit]] = []
+        for order in orders.orders:
+            tracked = self._roster.tracked.get(order.key)
+            # One that is gone is told by Gone, which is on its way.
+            if tracked is not None and (limit := self._accept(tracked, order)) is not None:
+                ready.append((tracked, limit))
+        self._write_all(ready)
+
+    def poll_boundaries(self) -> bool:
+        """Write the waiting limits whose period ended; true while others still wait."""
+        now = time.monotonic()
+        due: list[tuple[Tracked, CpuLimit]] = []
+        waiting = False
+        for tracked in self._roster.tracked.values():
+            if tracked.plan.waiting is None:
+                continue
+            try:
+                limit = tracked.plan.due(tracked.cgroup.nr_periods(), now)
+            except CgroupGone:
+                tracked.plan.waiting = None
+                self.gone.append(tracked)
+                continue
+            if limit is None:
+                waiting = True
+            else:
+                due.append((tracked, limit))
+        self._write_all(due)
+        return waiting
+
+    async def release(self, order: Release) -> None:
+        tracked = self._roster.tracked.get(order.key)
+        if tracked is not None:
+            self._send(Applied([Ack(order.key, order.rev, await self._roster.release(tracked))]))
+
+    def _accept(self, tracked: Tracked, order: CpuOrder) -> CpuLimit | None:
+        if tracked.candidate.labels.mode != "auto" or tracked.candidate.problem:
+            log.warning("order refused", container=tracked.candidate.name, reason="it is not ours to limit")
+            return None
+        periods = tracked.cgroup.nr_periods() if order.aligned else 0
+        return tracked.plan.take(order, tracked.last.limit, periods, time.monotonic(), idle=tracked.idle)
+
+    def _write_all(self, ready: Iterable[tuple[Tracked, CpuLimit]]) -> None:
+        acks: list[Ack] = []
+        ranked = sorted(ready, key=lambda w: write_rank(w[0].last.limit, w[1], w[0].cgroup.depth))
+        for tracked, limit in ranked:
+            try:
+                acks.append(Ack(tracked.key, tracked.plan.rev, self._write(tracked, limit)))
+            except CgroupGone:
+                self.gone.append(tracked)
+            except EscraError as error:
+                acks.append(self._refusal(tracked, error))
+        for start in range(0, len(acks), MAX_ITEMS):
+            self._send(Applied(acks[start : start + MAX_ITEMS]))
+
+    def _write(self, tracked: Tracked, limit: CpuLimit) -> CpuLimit:
+        before = tracked.cgroup.writes
+        in_force = tracked.cgroup.write_limit(limit)
+        tracked.plan.wrote(in_force)
+        written = tracked.cgroup.writes - before
+        self.writes += written
+        self.refill_usec += written * (in_force.quota_usec or 0)
+        return in_force
+
+    def _refusal(self, tracked: Tracked, error: EscraError) -> Ack:
+        try:
+            in_force = tracked.cgroup.read_limit()
+        except EscraError:
+            in_force = tracked.last.limit
+        if tracked.plan.wanted is not None:
+            tracked.plan.wrote(in_force)
+        return Ack(tracked.key, tracked.plan.rev, in_force, str(error)[:1000])
+
+
+def _memory(tracked: Tracked) -> MemoryLevel | None:
+    """The memory of a container when it changed enough to be told."""
+    now, told = tracked.cgroup.memory(), tracked.memory
+    if now is None or (told is not None and not _memory_moved(told, now)):
+        return None
+    tracked.memory = now
+    return MemoryLevel(tracked.key, now.used_bytes, now.limit_bytes, now.oom_events, now.oom_kills)
+
+
+def _memory_moved(told: MemoryReading, now: MemoryReading) -> bool:
+    other = (told.limit_bytes, told.oom_events, told.oom_kills) != (
+        now.limit_bytes,
+        now.oom_events,
+        now.oom_kills,
+    )
+    return other or abs(now.used_bytes - told.used_bytes) > MEMORY_SHARE * told.used_bytes

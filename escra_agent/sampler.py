@@ -1,0 +1,53 @@
+"""What of all that is read each tick is worth sending.  Pure."""
+
+from escra_agent.cgroupfs import Counters
+
+# A rate that moved by less than this says nothing new (millicores, and share of the limit).
+LEAST_MILLI = 10
+LEAST_SHARE = 0.05
+# Something busy is reported at least this often, so that people see fresh numbers.
+REFRESH_USEC = 1_000_000
+
+
+class Sampler:
+    """One per container.  ``judge`` takes every reading and returns those to send, oldest first.
+
+    Throttling is always sent, together with the reading before it when that was held back:
+    the controller must see the throttled periods undiluted by quiet ones.
+    """
+
+    def __init__(self) -> None:
+        self._sent: Counters | None = None
+        self._last: Counters | None = None
+        self._sent_rate: float | None = None  # until a first rate was told
+
+    def judge(self, now: Counters) -> list[Counters]:
+        last, self._last = self._last, now
+        if last is None or self._sent is None:
+            self._sent = now
+            return [now]
+        rate = _rate(last, now)
+        throttled = now.nr_throttled != last.nr_throttled or now.throttled_usec != last.throttled_usec
+        if not (throttled or self._moved(rate, now) or self._stale(rate, now)):
+            return []
+        held_back = [last] if last is not self._sent else []
+        self._sent, self._sent_rate = now, rate
+        return [*held_back, now]
+
+    def _moved(self, rate: float, now: Counters) -> bool:
+        """An idle container that stays idle is silent; falling idle and waking are news."""
+        if self._sent_rate is None or (rate == 0) != (self._sent_rate == 0):
+            return True
+        quota = now.limit.quota_usec
+        limit = 0.0 if quota is None else quota * 1000 / now.limit.period_usec
+        return abs(rate - self._sent_rate) > max(LEAST_MILLI, LEAST_SHARE * limit)
+
+    def _stale(self, rate: float, now: Counters) -> bool:
+        assert self._sent is not None
+        return rate > 0 and now.time_usec - self._sent.time_usec >= REFRESH_USEC
+
+
+def _rate(last: Counters, now: Counters) -> float:
+    """Millicores."""
+    elapsed = now.time_usec - last.time_usec
+    return (now.usage_usec - last.usage_usec) * 1000 / elapsed if elapsed > 0 else 0.0

@@ -1,0 +1,142 @@
+"""Where containers come from: Docker's labels and the configured cgroups."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from escra_agent.cgroupfs import Cgroup
+from escra_agent.config import CgroupConfig
+from escra_agent.docker import Changed, DockerContainer, DockerWatcher, Started, Stopped, Synced
+from escra_agent.errors import CgroupGone
+from escra_agent.hierarchy import Hierarchy
+from escra_agent.labels import LabelError, Labels, parse_labels
+from escra_agent.roster import Candidate, Roster
+from escra_common.errors import EscraError
+
+log = structlog.get_logger()
+
+# A configured cgroup may come and go with its service; a look costs about 20 us.
+SCAN_S = 0.2
+# An entry that cannot be used is looked at again, in case somebody mends it, but said once.
+_PREFIX = "cgroup:"
+
+
+class DockerSource:
+    def __init__(self, roster: Roster, hierarchy: Hierarchy, socket: str) -> None:
+        self._roster = roster
+        self._hierarchy = hierarchy
+        self._watcher = DockerWatcher(f"unix://{socket}", on_trouble=_trouble)
+        self._told: dict[str, DockerContainer] = {}
+
+    async def run(self, synced: Callable[[], None]) -> None:
+        """Follow Docker until cancelled; ``synced`` is called whenever the full picture is known."""
+        async with contextlib.aclosing(self._watcher.watch()) as events:
+            async for event in events:
+                match event:
+                    case Synced(containers):
+                        await self._resync(containers)
+                        synced()
+                    case Started(container):
+                        await self._start(container)
+                    case Stopped(container_id):
+                        await self._stop(container_id)
+                    case Changed(container):
+                        await self._change(container)
+
+    async def _resync(self, containers: list[DockerContainer]) -> None:
+        running = {container.id for container in containers}
+        for container_id in [i for i in self._told if i not in running]:
+            await self._stop(container_id)
+        new = [c for c in containers if c.id not in self._told]
+        await self._roster.attach(self._candidate(c) for c in new)
+        self._told.update({c.id: c for c in new})
+        for container in containers:
+            if container != self._told[container.id]:
+                await self._change(container)
+
+    async def _start(self, container: DockerContainer) -> None:
+        # The same id with another process is another incarnation, in another cgroup.
+        await self._stop(container.id)
+        self._told[container.id] = container
+        await self._roster.attach([self._candidate(container)])
+
+    async def _stop(self, container_id: str) -> None:
+        self._told.pop(container_id, None)
+        if tracked := self._roster.find(container_id):
+            await self._roster.detach(tracked)
+
+    async def _change(self, container: DockerContainer) -> None:
+        told = self._told.get(container.id)
+        tracked = self._roster.find(container.id)
+        if told is None or tracked is None or told.pid != container.pid:
+            await self._start(container)
+            return
+        self._told[container.id] = container
+        # `docker update` says what the limit should be without us: that is the original now.
+        original = container.cpu if container.cpu != told.cpu else None
+        await self._roster.change(tracked, self._candidate(container), original)
+
+    def _candidate(self, container: DockerContainer) -> Candidate:
+        problem = ""
+        try:
+            labels = parse_labels(container.labels)
+        except LabelError as error:
+            problem = str(error)
+            labels = Labels(app=container.labels.get("escra.app", "")[:255])
+        hierarchy, pid = self._hierarchy, container.pid
+        return Candidate(container.id, container.name, lambda: hierarchy.open_pid(pid), labels, problem)
+
+
+class CgroupSource:
+    def __init__(self, roster: Roster, hierarchy: Hierarchy) -> None:
+        self._roster = roster
+        self._hierarchy = hierarchy
+        self._entries: dict[str, CgroupConfig] = {}
+        self._said: dict[str, str] = {}
+        self._scanning = asyncio.Lock()
+
+    async def configure(self, entries: list[CgroupConfig]) -> None:
+        """What is not listed any more is given back; what is listed otherwise is taken in anew."""
+        wanted = {_PREFIX + entry.path.strip("/"): entry for entry in entries}
+        for container_id, entry in self._entries.items():
+            if wanted.get(container_id) != entry and (tracked := self._roster.find(container_id)):
+                await self._roster.detach(tracked, give_back=True)
+        self._entries = wanted
+        self._said.clear()
+        await self.scan()
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(SCAN_S)
+            await self.scan()
+
+    async def scan(self) -> None:
+        """Take in the configured cgroups that exist and are not looked after yet."""
+        async with self._scanning:
+            known = {tracked.candidate.id for tracked in self._roster.tracked.values()}
+            found = []
+            for container_id, entry in self._entries.items():
+                if container_id not in known and (cgroup := self._try(container_id, entry)):
+                    found.append(Candidate(container_id, entry.title, _opened(cgroup), entry.labels()))
+            if found:
+                await self._roster.attach(found)
+
+    def _try(self, container_id: str, entry: CgroupConfig) -> Cgroup | None:
+        try:
+            return self._hierarchy.open(entry.path)
+        except EscraError as error:
+            # Not there yet is no trouble; whatever else it is, is said once.
+            if not isinstance(error, CgroupGone) and self._said.get(container_id) != str(error):
+                self._said[container_id] = str(error)
+                log.warning("cgroup left alone", container=entry.title, reason=str(error))
+            return None
+
+
+def _opened(cgroup: Cgroup) -> Callable[[], Cgroup]:
+    return lambda: cgroup
+
+
+def _trouble(line: str) -> None:
+    log.warning("docker", reason=line)

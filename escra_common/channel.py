@@ -1,0 +1,81 @@
+"""A session on a socket: the only code that awaits the wire."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+
+from escra_common.errors import WireError
+from escra_common.messages import Bye, Heartbeat, Message
+from escra_common.session import Session
+
+READ_BYTES = 1 << 16
+# A peer that lets this much pile up does not keep up, and everything here is a level that
+# will be said again: better to cut it off than to hold its backlog.
+MAX_BACKLOG_BYTES = 4 << 20
+CHECK_S = 0.25
+
+
+class Channel:
+    """Owns the streams; ``close()`` may be called at any time and more than once."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, session: Session) -> None:
+        self.session = session
+        self._reader = reader
+        self._writer = writer
+        # The transport's answer may be gone with the connection when a log line wants it.
+        self.peer_address = str(writer.get_extra_info("peername") or "unix")
+        self._write(session.greeting(time.monotonic()))
+
+    def peer_certificate(self) -> dict[str, object] | None:
+        found: dict[str, object] | None = self._writer.get_extra_info("peercert")
+        return found
+
+    @property
+    def backlog_bytes(self) -> int:
+        return self._writer.transport.get_write_buffer_size()
+
+    def send(self, message: Message) -> None:
+        """Queue a message; raises WireError when the peer has stopped reading."""
+        if self.backlog_bytes > MAX_BACKLOG_BYTES:
+            raise WireError(f"{self.backlog_bytes} bytes wait for a peer that does not read")
+        self._write(self.session.send(message, time.monotonic()))
+
+    async def messages(self) -> AsyncGenerator[Message, None]:
+        """Everything the peer says, until it closes; raises WireError when it breaks the protocol."""
+        while True:
+            try:
+                data = await self._reader.read(READ_BYTES)
+            except OSError as error:
+                raise WireError(f"connection lost: {error.strerror or error}") from error
+            if not data:
+                return
+            for message in self.session.receive(data, time.monotonic()):
+                yield message
+
+    async def keep_alive(self, totals: "Heartbeats") -> None:
+        """Say a heartbeat when nothing else was said; raises WireError when the peer is silent."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            now = time.monotonic()
+            self.session.check_alive(now)
+            if self.session.peer is not None and self.session.heartbeat_due(now):
+                self.send(totals())
+
+    def close(self, reason: str = "", *, retry: bool = True) -> None:
+        """Close, saying why if there is a reason."""
+        if reason:
+            with contextlib.suppress(WireError, RuntimeError):
+                self.send(Bye(reason[:1000], retry))
+        self._writer.close()
+
+    def _write(self, data: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
+
+class Heartbeats:
+    """What a heartbeat says; a daemon with totals overrides ``__call__``."""
+
+    def __call__(self) -> Heartbeat:
+        return Heartbeat()

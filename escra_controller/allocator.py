@@ -1,0 +1,290 @@
+"""From wishes to orders: the only place that spends an application's pool.
+
+Shrinks go out at once and free nothing until they are acknowledged; growth is paid from
+what is free by then; when that is not enough, those above their fair share give.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from escra_common.messages import Ack
+from escra_controller.events import Decision, Instruction, SetLimit
+from escra_controller.policy import Seen, Settings, Wish
+from escra_controller.sharing import Claim, Holding, donations, max_min
+from escra_controller.state import (
+    REFILL_TOLERANCE,
+    App,
+    Member,
+    MemberKey,
+    charge_millicores,
+    limit_millicores,
+    refilled,
+)
+
+# How long a wish that could not be met stands; the container will say so again if it still throttles.
+UNMET_S = 0.5
+# The exhausted pool is divided anew at most this often, and not for less than this share of a limit.
+SHARE_EVERY_S = 0.25
+LEAST_SHARE = 0.02
+# A raise of less than this is not worth the write.
+LEAST_GROWTH_MILLI = 5
+# A write the kernel refused is tried again, but not ten times a second.
+RETRY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of decisions about one application; ``out`` collects the instructions.
+
+    ``reachable`` are the members whose agents are connected: the others keep, and are counted at,
+    what they hold.
+    """
+
+    app: App
+    reachable: Sequence[Member]
+    now: float
+    out: list[Instruction]
+
+
+class Allocator:
+    """Stateless but for its settings and the last revision; the state is the application's."""
+
+    def __init__(self, settings: Settings, grace_until: float) -> None:
+        self._s = settings
+        self._grace_until = grace_until
+        self._rev = 0
+
+    def next_rev(self) -> int:
+        self._rev += 1
+        return self._rev
+
+    # ---- what starts a round -------------------------------------------------------
+
+    def sampled(self, r: Round, members: Iterable[Member]) -> None:
+        """New intervals arrived for ``members``."""
+        self._decide(r, members, sampled=True)
+
+    def tick(self, r: Round) -> None:
+        """Time passed: idle containers rest, unused quota comes back, newcomers are tried again."""
+        self._decide(r, r.reachable, sampled=False)
+        self.settle(r)
+
+    def acknowledged(self, r: Round, member: Member, ack: Ack) -> None:
+        """The kernel was read back after a write."""
+        if not r.app.ledger.acknowledge(member.key, ack.rev, self._held(r.app, member, ack)):
+            return
+        member.problem = ack.error
+        if ack.error:
+            self._failed(r, member, ack)
+        else:
+            member.state = "managed"
+            member.limit = limit_millicores(ack.in_force)
+        self.settle(r)
+
+    def settle(self, r: Round) -> None:
+        """Something may have become free: newcomers first, then wishes that were not met."""
+        ledger = r.app.ledger
+        if ledger.counted > ledger.omega:
+            self._collect(r, ledger.counted - ledger.omega, "Ω was exceeded")
+            return
+        self._admit(r)
+        standing = {k: wish for k, (wish, until) in r.app.unmet.items() if until > r.now}
+        r.app.unmet.clear()
+        self._grow(r, standing)
+
+    # ---- rules ---------------------------------------------------------------------
+
+    def _decide(self, r: Round, members: Iterable[Member], *, sampled: bool) -> None:
+        app = r.app
+        fair = app.fair_shares()
+        growing: dict[MemberKey, Wish] = {}
+        for member in members:
+            if member.state != "managed" or member.limit is None or app.ledger[member.key].pending:
+                continue
+            floor, ceiling = app.floor(member), app.ceiling(member)
+            free = self._affordable(app.ledger.free)
+            seen = Seen(
+                member.limit, floor, ceiling, fair[member.key], app.spec.cpu, free, member.demand, sampled
+            )
+            wish = member.rule.decide(seen, r.now)
+            if wish is None:
+                continue
+            target = max(floor, min(ceiling, wish.target))
+            if target < member.limit:
+                self._order(r, member, target, wish)
+            elif target > member.limit or wish.throttled:
+                growing[member.key] = wish
+        if growing:
+            self._grow(r, growing)
+
+    # ---- growth --------------------------------------------------------------------
+
+    def _grow(self, r: Round, wishes: Mapping[MemberKey, Wish]) -> None:
+        app = r.app
+        claims: dict[MemberKey, Claim] = {}
+        for key, wish in wishes.items():
+            member = app.members.get(key)
+            if member and member.limit is not None and not app.ledger[key].pending:
+                target = max(member.limit, min(app.ceiling(member), wish.target))
+                claims[key] = Claim(member.limit, target, app.weight(member))
+        if not claims or r.now < self._grace_until:
+            return
+        budget = self._affordable(app.ledger.free) + sum(claim.floor for claim in claims.values())
+        for key, amount in max_min(budget, claims).items():
+            member, claim, wish = app.members[key], claims[key], wishes[key]
+            if amount - claim.floor >= min(LEAST_GROWTH_MILLI, claim.want - claim.floor) > 0:
+                self._order(r, member, amount, wish)
+            elif wish.throttled:
+                self._note(member, wish, r.now)
+            if amount < claim.want:
+                app.unmet[key] = (wish, r.now + UNMET_S)
+        self._share(r)
+
+    def _share(self, r: Round) -> None:
+        """Collect for those below their fair share whose wishes the pool could not meet."""
+        app = r.app
+        if not app.unmet or r.now - app.shared_at < SHARE_EVERY_S:
+            return
+        fair = app.fair_shares()
+        lacking = 0
+        for key, (wish, _) in app.unmet.items():
+            lacking += max(0, min(wish.target, fair[key]) - (app.members[key].limit or 0))
+        lacking -= app.ledger.free
+        if lacking > 0:
+            app.shared_at = r.now
+            self._collect(r, lacking, "others are below their fair share")
+
+    def _collect(self, r: Round, needed: int, why: str) -> None:
+        app, fair = r.app, r.app.fair_shares()
+        holdings = {
+            m.key: Holding(m.limit, fair[m.key], self._need(m, r.now))
+            for m in r.reachable
+            if m.state == "managed" and m.limit is not None and not app.ledger[m.key].pending
+        }
+        for key, limit in donations(needed, holdings).items():
+            member = app.members[key]
+            if holdings[key].limit - limit > LEAST_SHARE * holdings[key].limit:
+                numbers = {"fair_cores": fair[key] / 1000, "used_cores": member.demand.used() / 1000}
+                wish = Wish(limit, "share", f"it holds more than its fair share and {why}", numbers)
+                self._order(r, member, limit, wish)
+
+    def _need(self, member: Member, now: float) -> int:
+        window = member.demand.window(now - self._s.shrink_window_s)
+        used = window.peak_used if window else member.demand.used()
+        return ceil(used * (1 + self._s.headroom))
+
+    # ---- newcomers -----------------------------------------------------------------
+
+    def _admit(self, r: Round) -> None:
+        """First quota: what it asked for or its fair share, whichever is smaller, never below its floor."""
+        app, now = r.app, r.now
+        waiting = [
+            m for m in r.reachable if m.state == "new" and m.key not in app.ledger and m.retry_at <= now
+        ]
+        if not waiting or now < self._grace_until:
+            return
+        fair = app.fair_shares()
+        lacking = 0
+        for member in waiting:
+            floor = app.floor(member)
+            asked = limit_millicores(member.info.original)
+            first = max(floor, fair[member.key] if asked is None else min(asked, fair[member.key]))
+            free = self._affordable(app.ledger.free)
+            if free >= floor:
+                asked_text = "no limit" if asked is None else f"{asked / 1000:g} cores"
+                cause = f"new; it came with {asked_text}"
+                numbers = {"fair_cores": fair[member.key] / 1000, "free_cores": free / 1000}
+                self._order(r, member, min(first, free), Wish(first, "newcomer", cause, numbers))
+            else:
+                left = f"{app.spec.name} has {free / 1000:g} cores left"
+                member.problem = f"no room: {left}, its floor is {floor / 1000:g}"
+                lacking += first - free
+        if lacking > 0 and now - app.shared_at >= SHARE_EVERY_S:
+            app.shared_at = r.now
+            self._collect(r, lacking, "a newcomer needs room")
+
+    # ---- orders --------------------------------------------------------------------
+
+    def _order(self, r: Round, member: Member, target: int, wish: Wish) -> None:
+        before = member.limit
+        rev = self.next_rev()
+        raises = before is None or target > before
+        aligned = before is not None and not (raises and self._may_refill(r, member, target))
+        r.app.ledger.order(member.key, self._charge(target), rev)
+        member.limit = target
+        member.last_rev = rev
+        if raises:
+            member.raised_by = rev
+        r.out.append(SetLimit(*member.key, rev, target, self._charge(target) - target, aligned))
+        self._record(r, member, wish, before, target)
+
+    def _may_refill(self, r: Round, member: Member, target: int) -> bool:
+        """Whether the refill of a write now (K3) keeps every window of use within the limits.
+
+        A write hands out one fresh quota beside those the periods bring, so the use in a window is
+        at most the limits in it plus the refills in it.  Where that could pass Ω or the container's
+        own ceiling by more than the tolerance, and for cuts, which nobody waits for, the write is
+        put at a period boundary.
+        """
+        app, now = r.app, r.now
+        refill = target * member.info.in_force.period_usec // 1_000_000
+        bound = 1 + REFILL_TOLERANCE
+        counted = app.ledger.counted + max(0, self._charge(target) - app.ledger[member.key].counted)
+        fits_app = counted + refilled(app.refills, now) + refill <= bound * app.spec.cpu
+        fits_own = target + refilled(member.refills, now) + refill <= bound * app.ceiling(member)
+        if fits_app and fits_own:
+            app.refills.append((now, refill))
+            member.refills.append((now, refill))
+        return fits_app and fits_own
+
+    def _failed(self, r: Round, member: Member, ack: Ack) -> None:
+        """The write did not do what was asked: nothing of it may be believed, and nobody else is touched."""
+        limit = limit_millicores(ack.in_force)
+        asked = member.limit
+        member.limit = limit
+        if member.state == "new" or limit is None:
+            r.app.ledger.forget(member.key)
+            member.state, member.limit = "new", None
+            member.retry_at = r.now + RETRY_S
+        wish = Wish(asked or 0, "refused", ack.error)
+        self._record(r, member, wish, asked, limit)
+
+    def _held(self, app: App, member: Member, ack: Ack) -> int:
+        held = charge_millicores(ack.in_force)
+        return app.ledger[member.key].counted if held is None else held
+
+    def _charge(self, limit: int) -> int:
+        """What a limit takes from the pool: the quota and its burst (K8)."""
+        return limit + int(limit * self._s.burst)
+
+    def _affordable(self, free: int) -> int:
+        return int(free / (1 + self._s.burst))
+
+    # ---- the record ----------------------------------------------------------------
+
+    def _note(self, member: Member, wish: Wish, now: float) -> None:
+        """A wish that could not be met is worth a line, once a second."""
+        last = member.decisions[-1] if member.decisions else None
+        if last is None or last.rule != wish.rule or now - last.at >= 1:
+            member.decisions.append(_decision(member, wish, member.limit, member.limit, now))
+
+    def _record(self, r: Round, member: Member, wish: Wish, before: int | None, after: int | None) -> None:
+        decision = _decision(member, wish, before, after, r.now)
+        member.decisions.append(decision)
+        r.out.append(decision)
+
+
+def _decision(member: Member, wish: Wish, before: int | None, after: int | None, now: float) -> Decision:
+    return Decision(
+        at=now,
+        app=member.info.app,
+        host=member.key.host,
+        container=member.info.name,
+        key=member.key.key,
+        rule=wish.rule,
+        cause=wish.cause,
+        before_milli=before,
+        after_milli=after,
+        numbers=wish.numbers,
+    )

@@ -1,0 +1,77 @@
+"""/etc/escra/controller.toml as a type: the defaults live here."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from escra_common.configfile import Address, Cpu, Size, load
+from escra_common.errors import ConfigError
+from escra_common.tls import TlsConfig
+from escra_controller.events import AppSpec
+from escra_controller.policy import Settings
+
+DEFAULT_PATH = Path("/etc/escra/controller.toml")
+
+AppName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+Weight = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class ListenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``plaintext`` allows agents without TLS on an address that is not loopback: say it, or be refused."""
+
+    agents: Address = Address("127.0.0.1:7737")
+    control: str = "/run/escra/controller.sock"
+    group: str = "escra"
+    plaintext: bool = False
+
+
+class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``cpu_min`` and ``cpu_max`` are the defaults of containers without such a label."""
+
+    cpu: Cpu
+    memory: Size
+    cpu_min: Cpu = Cpu(50)
+    cpu_max: Cpu | None = None
+    weight: Weight = 100
+
+
+class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    listen: ListenConfig = ListenConfig()
+    tls: TlsConfig | None = None
+    policy: Settings = Settings()
+    apps: dict[AppName, AppConfig] = {}
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # How long after a start nothing grows, so that agents can report what they still hold.
+    grace_s: Annotated[float, Meta(ge=0, le=600)] = 2.0
+
+    def specs(self) -> list[AppSpec]:
+        return [
+            AppSpec(
+                name,
+                int(app.cpu),
+                int(app.memory),
+                int(app.cpu_min),
+                None if app.cpu_max is None else int(app.cpu_max),
+                app.weight,
+            )
+            for name, app in self.apps.items()
+        ]
+
+
+def load_config(path: Path) -> ControllerConfig:
+    """Raises ConfigError for everything that cannot work, before anything is touched."""
+    config = load(path, ControllerConfig)
+    for name, app in config.apps.items():
+        if app.cpu_max is not None and app.cpu_min > app.cpu_max:
+            raise ConfigError(f"{path}: apps.{name}: cpu_min is above cpu_max")
+        if app.cpu_min > app.cpu:
+            raise ConfigError(f"{path}: apps.{name}: cpu_min is above the application's cpu")
+    if config.tls is None and not config.listen.agents.is_loopback and not config.listen.plaintext:
+        raise ConfigError(
+            f"{path}: listen.agents is {config.listen.agents}, not loopback, and there is no [tls]: "
+            "whoever reaches it could change limits.  Add [tls], or say listen.plaintext = true if the "
+            "network is yours alone"
+        )
+    return config

@@ -1,0 +1,177 @@
+"""The control socket: answers the CLI, and never waits for it.
+
+Whoever can open the socket may change limits, so its mode (0660, group escra) is the access
+control.  A client that is slow, silent or wrong costs one connection and bounded time.
+"""
+
+import asyncio
+import contextlib
+import grp
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from escra_common.errors import EscraError, WireError
+from escra_common.framing import Decoder, encode
+from escra_controller.client import FAILED, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+# How long a client may take to finish a request, and to take its answer.
+PATIENCE_S = 5.0
+# Further clients wait in the kernel's backlog.
+MAX_CONNECTIONS = 32
+
+log = structlog.get_logger()
+
+
+class ControlError(EscraError):
+    """The control socket cannot be opened."""
+
+
+@contextlib.contextmanager
+def control_socket(path: Path, group: str = "escra") -> Iterator[socket.socket]:
+    """A listening socket at ``path``, removed at the end.
+
+    A socket nobody listens on is replaced; one that is alive raises ControlError, as does all
+    else that keeps the socket from being opened.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.setblocking(False)
+        try:
+            _refuse_if_taken(path)
+            inode = _bind(listener, path, group)
+        except OSError as error:
+            raise ControlError(f"cannot open the control socket {path}: {error.strerror or error}") from error
+        try:
+            yield listener
+        finally:
+            with contextlib.suppress(OSError):
+                if path.stat().st_ino == inode:
+                    path.unlink()
+
+
+async def serve(listener: socket.socket, answer: Answer) -> None:
+    """Answer the clients of ``listener`` until cancelled.
+
+    ``answer`` takes a request and returns the whole reply; it must not block.
+    """
+    loop = asyncio.get_running_loop()
+    free = asyncio.Semaphore(MAX_CONNECTIONS)
+
+    async def attend(connection: socket.socket) -> None:
+        try:
+            with connection:
+                await _converse(loop, connection, answer)
+        finally:
+            free.release()
+
+    async with asyncio.TaskGroup() as clients:
+        while True:
+            await free.acquire()
+            clients.create_task(attend(await _accept(loop, listener)))
+
+
+async def _accept(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> socket.socket:
+    while True:
+        try:
+            connection, _ = await loop.sock_accept(listener)
+        except OSError as error:  # out of descriptors, or the client left again: not our end
+            log.warning("cannot accept a control connection", error=str(error))
+            await asyncio.sleep(0.1)
+        else:
+            connection.setblocking(False)
+            return connection
+
+
+async def _converse(loop: asyncio.AbstractEventLoop, connection: socket.socket, answer: Answer) -> None:
+    decoder = Decoder(MAX_REQUEST_BYTES)
+    waiting: deque[Any] = deque()
+    # A client that goes away or stays silent has had its answer, or does not want it.
+    with contextlib.suppress(OSError, TimeoutError):
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    request = await _receive(loop, connection, decoder, waiting)
+            except WireError as error:
+                await _send(loop, connection, _refusal(str(error)))
+                return
+            if request is None:
+                return
+            if not isinstance(request, dict) or not isinstance(request.get("op"), str):
+                await _send(loop, connection, _refusal('a request is a map with an "op"'))
+                return
+            await _send(loop, connection, answer(request))
+            # Many requests sent at once must not keep the control loop from its tick.
+            await asyncio.sleep(0)
+
+
+async def _receive(
+    loop: asyncio.AbstractEventLoop, connection: socket.socket, decoder: Decoder, waiting: deque[Any]
+) -> Any:
+    while not waiting:
+        data = await loop.sock_recv(connection, MAX_REQUEST_BYTES)
+        if not data:
+            return None
+        waiting.extend(decoder.feed(data))
+    return waiting.popleft()
+
+
+async def _send(loop: asyncio.AbstractEventLoop, connection: socket.socket, reply: dict[str, Any]) -> None:
+    try:
+        frame = encode(reply, MAX_REPLY_BYTES)
+    except WireError as error:
+        frame = encode(_refusal(str(error)))
+    async with asyncio.timeout(PATIENCE_S):
+        await loop.sock_sendall(connection, frame)
+
+
+def _refusal(reason: str) -> dict[str, Any]:
+    return {"ok": False, "error": reason, "code": FAILED}
+
+
+def _refuse_if_taken(path: Path) -> None:
+    if path.exists() and not path.is_socket():
+        raise ControlError(f"cannot open the control socket {path}: a file that is no socket is in its place")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+    raise ControlError(f"another controller is listening on {path}; stop it, or set another [listen] control")
+
+
+def _bind(listener: socket.socket, path: Path, group: str) -> int:
+    """Bind under another name and move into place: who can see the path can connect to it."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(fresh))
+    finally:
+        os.umask(before)
+    try:
+        _give_to(group, fresh)
+        fresh.chmod(0o660)
+        listener.listen(MAX_CONNECTIONS)
+        inode = fresh.stat().st_ino
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+    return inode
+
+
+def _give_to(group: str, path: Path) -> None:
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except KeyError:
+        log.info("no such group: only this user can use the control socket", group=group, path=str(path))
+    except PermissionError:
+        log.warning("cannot give the control socket to the group", group=group, path=str(path))

@@ -1,0 +1,129 @@
+"""What one container has been doing lately, from its cumulative counters."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from escra_common.messages import Sample
+
+# Samples come ten times a second while something happens; ten seconds are kept at most.
+KEPT = 100
+# Less than this is not work: a timer that looks around now and then, a health check.
+IDLE_MILLI = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Between two samples.  ``used`` in millicores, ``throttled`` the share of periods cut short (0..1)."""
+
+    start: float
+    end: float
+    used: float
+    throttled: float
+    rev: int
+
+
+class Demand:
+    """Rates and ratios over recent intervals.
+
+    The agent leaves out samples that would say the same as the one before, so the last
+    rate seen holds until another arrives.  ``now`` is the controller's clock; durations come
+    from the agent's own, which is what divides its counters honestly.
+    """
+
+    def __init__(self) -> None:
+        self._previous: Sample | None = None
+        self._intervals: deque[Interval] = deque(maxlen=KEPT)
+        self._active_at: float | None = None
+
+    @property
+    def latest(self) -> Interval | None:
+        return self._intervals[-1] if self._intervals else None
+
+    def observe(self, sample: Sample, now: float, raised_by: int = 0) -> Interval | None:
+        """Take a sample; None for the first, and after counters went backwards.
+
+        ``raised_by`` is the revision of the last order that raised the limit (see ``_throttled``).
+        """
+        previous, self._previous = self._previous, sample
+        if previous is None or sample.time_usec <= previous.time_usec or _went_back(previous, sample):
+            return None
+        raised = previous.rev != sample.rev == raised_by
+        elapsed_usec = sample.time_usec - previous.time_usec
+        interval = Interval(
+            start=now - elapsed_usec / 1e6,
+            end=now,
+            used=(sample.usage_usec - previous.usage_usec) * 1000 / elapsed_usec,
+            throttled=_throttled(previous, sample, raised=raised),
+            rev=sample.rev,
+        )
+        self._intervals.append(interval)
+        if interval.used >= IDLE_MILLI or interval.throttled:
+            self._active_at = now
+        return interval
+
+    def used(self) -> float:
+        """The last rate seen, in millicores."""
+        return self._intervals[-1].used if self._intervals else 0.0
+
+    def mean_throttled(self, n: int) -> float:
+        """Mean throttled ratio of the last ``n`` intervals; missing ones count as not throttled."""
+        if n <= 0:
+            return 0.0
+        recent = list(self._intervals)[-n:]
+        return sum(interval.throttled for interval in recent) / n
+
+    def window(self, since: float) -> "Window | None":
+        """Mean and peak use and throttling from ``since`` on; None when nothing is known that far back."""
+        if not self._intervals or self._intervals[0].start > since:
+            return None
+        weighted = covered = peak = throttled = 0.0
+        for interval in reversed(self._intervals):
+            if interval.end <= since:
+                break
+            length = interval.end - max(interval.start, since)
+            weighted += interval.used * length
+            covered += length
+            peak = max(peak, interval.used)
+            throttled = max(throttled, interval.throttled)
+        if not covered:
+            # Nothing new since then: what was last seen still holds.
+            last = self._intervals[-1]
+            return Window(last.used, last.used, 0.0)
+        return Window(weighted / covered, peak, throttled)
+
+    def idle_for(self, now: float) -> float:
+        """Seconds without any use; 0 when it has never been seen to rest."""
+        latest = self.latest
+        if latest is None or latest.used >= IDLE_MILLI:
+            return 0.0
+        return now - (self._active_at if self._active_at is not None else self._intervals[0].start)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    mean_used: float
+    peak_used: float
+    throttled: float
+
+
+def _throttled(previous: Sample, sample: Sample, *, raised: bool) -> float:
+    """th_i: growth of nr_throttled by growth of nr_periods, and what our own writes hid of it.
+
+    A write inside a period un-throttles the group, so the event never reaches nr_throttled, but
+    the time already lost does reach throttled_time (K4, measured).  A write that raised the
+    limit is the exception: what it ended was the old limit's throttling, answered already.
+    """
+    periods = sample.nr_periods - previous.nr_periods
+    events = sample.nr_throttled - previous.nr_throttled
+    if periods > 0 and events > 0:
+        return min(1.0, events / periods)
+    hidden = sample.writes > previous.writes and sample.throttled_usec > previous.throttled_usec
+    return 1.0 if hidden and not raised else 0.0
+
+
+def _went_back(previous: Sample, sample: Sample) -> bool:
+    return (
+        sample.usage_usec < previous.usage_usec
+        or sample.nr_periods < previous.nr_periods
+        or sample.nr_throttled < previous.nr_throttled
+    )

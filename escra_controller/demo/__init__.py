@@ -1,0 +1,1 @@
+"""``escra demo``: three services whose load moves, under fixed limits and then under Escra."""

@@ -1,0 +1,131 @@
+"""The books of one application: who holds how much of Ω, counted so that it can never be overdrawn.
+
+A limit in a kernel far away is known only by what its agent last read back.  Until an order
+is acknowledged the kernel may hold the old limit, the new one, or any of several under way,
+so the ledger counts the largest of them.  Growth is paid from what is then left: a shrink
+frees nothing until it is acknowledged.
+
+The amounts are plain integers: millicores for CPU.
+"""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Overdraft(Exception):
+    """An order would push the sum over Ω: a fault of the caller, never of its input."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """``held`` is the last limit read back, ``ordered`` the last one asked for, ``rev`` its revision."""
+
+    held: int
+    ordered: int
+    rev: int
+    highest: int
+
+    @property
+    def counted(self) -> int:
+        """The most the kernel can be holding now."""
+        return max(self.held, self.highest)
+
+    @property
+    def pending(self) -> bool:
+        return self.rev != 0
+
+
+class Ledger(Generic[K]):
+    """Σ counted <= max(Ω, overhang), always; ``overhang`` only falls.
+
+    An overhang arises when Ω is lowered, or when a host comes back holding more than is left:
+    what is in force already cannot be undone by arithmetic, only worked off by shrinks.
+    """
+
+    def __init__(self, omega: int) -> None:
+        self.omega = omega
+        self._entries: dict[K, Entry] = {}
+        self._counted = 0
+        self._overhang = 0
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._entries
+
+    def __getitem__(self, key: K) -> Entry:
+        return self._entries[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._entries)
+
+    @property
+    def counted(self) -> int:
+        return self._counted
+
+    @property
+    def free(self) -> int:
+        """What can be granted now; never negative."""
+        return max(0, self.omega - self._counted)
+
+    def resize(self, omega: int) -> None:
+        self.omega = omega
+        self._overhang = self._counted
+
+    def adopt(self, key: K, held: int) -> None:
+        """Take over a limit that is in force already, whether or not there is room for it."""
+        self.forget(key)
+        self._entries[key] = Entry(held, held, 0, held)
+        self._counted += held
+        self._overhang = max(self._overhang, self._counted)
+
+    def order(self, key: K, amount: int, rev: int) -> None:
+        """Count an order that is about to be sent; raises Overdraft when it does not fit."""
+        entry = self._entries.get(key)
+        before = entry.counted if entry else 0
+        if amount > before and amount - before > self.free:
+            raise Overdraft(f"{key}: {before} -> {amount} with {self.free} free of {self.omega}")
+        if entry is None:
+            entry = self._entries[key] = Entry(0, 0, 0, 0)
+        entry.ordered = amount
+        entry.rev = rev
+        entry.highest = max(entry.highest, amount)
+        self._settle(entry, before)
+
+    def acknowledge(self, key: K, rev: int, held: int) -> bool:
+        """Book what the kernel was read to hold; True when this was the last order under way."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        before = entry.counted
+        entry.held = held
+        last = rev == entry.rev
+        if last:
+            entry.rev = 0
+            entry.ordered = entry.highest = held
+        self._settle(entry, before)
+        # A kernel may hold more than was ordered (a refused write): then it is so.
+        self._overhang = max(self._overhang, self._counted)
+        return last
+
+    def forget(self, key: K) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._counted -= entry.counted
+            self._shed()
+
+    def check(self) -> None:
+        """Promise 1, as arithmetic; raises AssertionError."""
+        total = sum(entry.counted for entry in self._entries.values())
+        assert total == self._counted, f"counted {self._counted}, but the entries sum to {total}"
+        assert total <= max(self.omega, self._overhang), f"{total} counted of {self.omega}"
+
+    def _settle(self, entry: Entry, before: int) -> None:
+        self._counted += entry.counted - before
+        self._shed()
+
+    def _shed(self) -> None:
+        self._overhang = min(self._overhang, self._counted)
+        if self._counted <= self.omega:
+            self._overhang = 0

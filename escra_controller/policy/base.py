@@ -1,0 +1,70 @@
+"""The interface between the engine and its rules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from escra_controller.demand import Demand
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[policy]`` of the controller's configuration.
+
+    ``upsilon`` and ``window`` are Υ and n of the published formula, ``gamma`` and ``kappa`` its shrink
+    (the paper's values are not known to us).  The rest is what section "CPU law" of the
+    README puts around it.
+    """
+
+    name: Literal["escra", "static"] = "escra"
+    upsilon: Annotated[float, Meta(gt=0, le=100)] = 0.5
+    window: Annotated[int, Meta(ge=1, le=50)] = 1
+    gamma: Share = 0.2
+    kappa: Share = 0.5
+    headroom: Annotated[float, Meta(ge=0, le=10)] = 0.1
+    shrink_window_s: Seconds = 1.0
+    shrink_every_s: Seconds = 0.5
+    undo_s: Seconds = 1.0
+    remember_s: Seconds = 60.0
+    idle_s: Seconds = 2.0
+    burst: Share = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a rule may know.  Amounts in millicores.
+
+    ``limit`` is in force or under way, ``fair`` the weighted share of Ω, ``free`` what the pool
+    has left.  ``sampled`` is true when a new interval ended just now.
+    """
+
+    limit: int
+    floor: int
+    ceiling: int
+    fair: int
+    omega: int
+    free: int
+    demand: Demand
+    sampled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The limit a rule wants, and why: ``rule`` is a short stable name, ``cause`` a sentence."""
+
+    target: int
+    rule: str
+    cause: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    throttled: bool = False
+
+
+class Rule(Protocol):
+    def decide(self, seen: Seen, now: float) -> Wish | None:
+        """What this container should have now; None leaves it as it is."""
+        ...

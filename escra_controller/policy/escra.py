@@ -1,0 +1,122 @@
+"""The published formula, and what has to stand around it on a real host.
+
+Growth, from the authors' talk (ICDCS 2022):
+
+    q_i[t+1] = q_i[t] + mean_n(th_i) * Υ * (Ω - Σ_j q_j[t])
+
+Around it: a cut that causes throttling is undone at once (Autothrottle's rollback, K23), a level
+that once throttled is not cut to again while the work goes on, and a container that wakes
+up has its last working level back.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+from escra_controller.policy.base import Seen, Settings, Wish
+
+# A cut smaller than this share of the limit is not worth the write (each one refills, K3).
+LEAST_CUT = 0.02
+# With less than this share of Ω free the pool counts as exhausted.
+EXHAUSTED = 0.01
+# The formula halves what is left for ever; below this share of Ω the rest goes in one step.
+LEAST_STEP = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A limit, and when something happened at it."""
+
+    limit: int
+    at: float
+
+
+class EscraRule:
+    def __init__(self, settings: Settings) -> None:
+        self._s = settings
+        self._cut: _Mark | None = None  # the limit before the last cut
+        self._tight: _Mark | None = None  # the highest limit that throttled lately
+        self._working: int | None = None  # the limit before it fell idle
+
+    def decide(self, seen: Seen, now: float) -> Wish | None:
+        latest = seen.demand.latest
+        if latest is None:
+            return None
+        if seen.sampled and latest.throttled:
+            return self._grow(seen, now)
+        if self._working is not None:
+            return self._wake(seen) if seen.sampled and latest.used * 2 >= seen.limit else None
+        if idle_s := seen.demand.idle_for(now):
+            return self._rest(seen, idle_s) if idle_s >= self._s.idle_s else None
+        return self._shrink(seen, now)
+
+    def _grow(self, seen: Seen, now: float) -> Wish | None:
+        throttled = seen.demand.mean_throttled(self._s.window)
+        numbers = {"throttled": throttled, "upsilon": self._s.upsilon, "free_cores": seen.free / 1000}
+        self._remember_tight(seen.limit, now)
+        if self._working is not None:
+            return self._wake(seen)
+        cut, self._cut = self._cut, None
+        if cut and cut.limit > seen.limit and now - cut.at <= self._s.undo_s:
+            cause = "the last cut made it throttle, so the cut is undone"
+            return Wish(cut.limit, "undo", cause, numbers, throttled=True)
+        step = max(ceil(throttled * self._s.upsilon * seen.free), ceil(LEAST_STEP * seen.omega))
+        target = min(seen.ceiling, seen.limit + min(step, seen.free))
+        if seen.limit < seen.fair and (seen.free < EXHAUSTED * seen.omega or target < seen.limit * 1.1):
+            cause = "throttled below its fair share while the pool is empty"
+            return Wish(seen.fair, "fair", cause, numbers, throttled=True)
+        if target <= seen.limit:
+            at_ceiling = seen.limit >= seen.ceiling
+            cause = "throttled, but at its ceiling" if at_ceiling else "throttled, but the pool is empty"
+            return Wish(seen.limit, "ceiling" if at_ceiling else "exhausted", cause, numbers, throttled=True)
+        cause = f"throttled in {throttled:.0%} of its periods"
+        return Wish(target, "throttled", cause, numbers, throttled=True)
+
+    def _wake(self, seen: Seen) -> Wish | None:
+        working, self._working = self._working, None
+        if working is None or working <= seen.limit:
+            return None
+        numbers = {"used_cores": seen.demand.used() / 1000, "free_cores": seen.free / 1000}
+        return Wish(working, "wake", "it works again and gets its last working level back", numbers, True)
+
+    def _rest(self, seen: Seen, idle_s: float) -> Wish | None:
+        if seen.limit <= seen.floor:
+            return None
+        self._working, self._cut = seen.limit, None
+        return Wish(seen.floor, "idle", f"no use for {idle_s:.1f} s", {"idle_s": idle_s})
+
+    def _shrink(self, seen: Seen, now: float) -> Wish | None:
+        if self._cut and now - self._cut.at < self._s.shrink_every_s:
+            return None
+        window = seen.demand.window(now - self._s.shrink_window_s)
+        if window is None or window.throttled:
+            return None
+        unused = seen.limit - window.mean_used
+        # A limit that has come to rest stays until clearly more is unused, so that noise at
+        # the threshold does not move it.
+        resting = self._cut is None or now - self._cut.at > 4 * self._s.shrink_every_s
+        if unused <= self._s.gamma * seen.limit * (1.25 if resting else 1.0):
+            return None
+        target = max(
+            seen.floor,
+            round(seen.limit - self._s.kappa * unused),
+            ceil(window.peak_used * (1 + self._s.headroom)),
+            self._not_below(window.mean_used, now),
+        )
+        if target > seen.limit * (1 - LEAST_CUT):
+            return None
+        self._cut = _Mark(seen.limit, now)
+        numbers = {"used_cores": window.mean_used / 1000, "peak_cores": window.peak_used / 1000}
+        return Wish(target, "shrink", f"{unused / seen.limit:.0%} of its quota is unused", numbers)
+
+    def _remember_tight(self, limit: int, now: float) -> None:
+        tight = self._tight
+        stale = tight is None or now - tight.at > self._s.remember_s
+        if tight is None or stale or limit >= tight.limit:
+            self._tight = _Mark(limit, now)
+
+    def _not_below(self, mean_used: float, now: float) -> int:
+        """Just above the level that throttled, as long as the demand that did it is still there."""
+        tight = self._tight
+        if tight is None or now - tight.at > self._s.remember_s or mean_used < tight.limit / 2:
+            return 0
+        return ceil(tight.limit * 1.05)

@@ -1,0 +1,11 @@
+"""Fixed limits: the fair share a container started with, for comparison."""
+
+from escra_controller.policy.base import Seen, Settings, Wish
+
+
+class StaticRule:
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+    def decide(self, seen: Seen, now: float) -> Wish | None:
+        return None

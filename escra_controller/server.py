@@ -1,0 +1,194 @@
+"""The agents' end: one channel per host, events in, orders out."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from escra_common.channel import Channel, Heartbeats
+from escra_common.errors import WireError
+from escra_common.messages import (
+    MAX_ITEMS,
+    Appeared,
+    Applied,
+    Bye,
+    Container,
+    CpuOrder,
+    Gone,
+    Heartbeat,
+    Hello,
+    MemoryLevels,
+    Message,
+    Release,
+    Samples,
+    SetLimits,
+    Snapshot,
+)
+from escra_common.session import Session, hello
+from escra_common.tls import certified_names
+from escra_controller.events import (
+    AgentJoined,
+    AgentLeft,
+    AgentReported,
+    ContainerAppeared,
+    ContainerGone,
+    Event,
+    LimitsApplied,
+    MemoryArrived,
+    ReleaseContainer,
+    SamplesArrived,
+    SetLimit,
+)
+
+log = structlog.get_logger()
+
+# One agent per host; beyond this a peer is turned away before it has said a word.
+MAX_CONNECTIONS = 4096
+MAX_CONTAINERS = 20_000
+
+
+class AgentServer:
+    """``deliver`` takes each event of an agent; it must not block."""
+
+    def __init__(self, host: str, deliver: Callable[[Event], None]) -> None:
+        self._hello = hello("controller", host)
+        self._deliver = deliver
+        self._links: dict[str, Channel] = {}
+        self._open = 0
+
+    def dispatch(self, orders: Iterable[SetLimit | ReleaseContainer]) -> None:
+        """Send orders to their agents, those of one host together; for hosts that left they are void."""
+        limits: dict[str, list[CpuOrder]] = {}
+        for order in orders:
+            match order:
+                case SetLimit(host, key, rev, cpu_milli, burst_milli, aligned):
+                    limits.setdefault(host, []).append(CpuOrder(key, rev, cpu_milli, burst_milli, aligned))
+                case ReleaseContainer(host, key, rev):
+                    self._send(host, Release(key, rev))
+        for host, batch in limits.items():
+            for start in range(0, len(batch), MAX_ITEMS):
+                self._send(host, SetLimits(batch[start : start + MAX_ITEMS]))
+
+    async def attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end; whatever the peer does ends here."""
+        channel = Channel(reader, writer, Session(self._hello, time.monotonic()))
+        self._open += 1
+        alive: asyncio.Task[None] | None = None
+        try:
+            if self._open > MAX_CONNECTIONS:
+                raise WireError(f"{MAX_CONNECTIONS} connections are open already")
+            async with asyncio.TaskGroup() as tasks:
+                alive = tasks.create_task(channel.keep_alive(Heartbeats()))
+                await self._converse(channel)
+                alive.cancel()
+        except* WireError as group:
+            error = group.exceptions[0]
+            assert isinstance(error, WireError)
+            self._part(channel, str(error), retry=error.retry, fault=True)
+        except* asyncio.CancelledError:
+            channel.close("the controller is stopping")
+            raise
+        finally:
+            self._open -= 1
+            self._part(channel, "the agent closed the connection")
+            channel.close()
+
+    async def _converse(self, channel: Channel) -> None:
+        messages = channel.messages()
+        async with contextlib.aclosing(messages):
+            containers: list[Container] = []
+            peer: Hello | None = None
+            async for message in messages:
+                match message:
+                    case Hello():
+                        peer = message
+                        self._check_identity(channel, peer)
+                    case Snapshot(part, last):
+                        containers += part
+                        if len(containers) > MAX_CONTAINERS:
+                            raise WireError(f"a host with more than {MAX_CONTAINERS} containers")
+                        if last and peer is not None:
+                            self._join(channel, peer, containers)
+                    case Bye(reason):
+                        self._part(channel, f"the agent said: {reason}")
+                        return
+                    case _:
+                        assert peer is not None
+                        self._deliver(_event(peer.host, message))
+
+    def _check_identity(self, channel: Channel, peer: Hello) -> None:
+        certificate = channel.peer_certificate()
+        if certificate is not None and peer.host not in certified_names(certificate):
+            names = ", ".join(sorted(certified_names(certificate))) or "nobody"
+            raise WireError(f"it calls itself {peer.host}, its certificate speaks for {names}", retry=False)
+        current = self._links.get(peer.host)
+        if current is None:
+            return
+        assert current.session.peer is not None
+        if current.session.peer.boot_id != peer.boot_id:
+            raise WireError(
+                f"duplicate host name: another machine is connected as {peer.host} from "
+                f"{current.peer_address}; set `host` in one of the two agent.toml"
+            )
+        # The same machine: an agent that restarted, or whose old connection died unnoticed.
+        self._part(current, "replaced by a new connection of the same host")
+        current.close("replaced by a new connection of the same host")
+
+    def _join(self, channel: Channel, peer: Hello, containers: list[Container]) -> None:
+        keys = {container.key for container in containers}
+        if len(keys) != len(containers):
+            raise WireError("the snapshot lists one container twice")
+        if peer.host in self._links:
+            raise WireError(f"duplicate host name {peer.host}")
+        self._links[peer.host] = channel
+        log.info(
+            "agent joined",
+            kind="agent_joined",
+            host=peer.host,
+            containers=len(containers),
+            address=channel.peer_address,
+            software=peer.software,
+        )
+        self._deliver(AgentJoined(peer, containers))
+
+    def _part(self, channel: Channel, reason: str, *, retry: bool = True, fault: bool = False) -> None:
+        """Forget a channel, once; tell the engine if it spoke for a host."""
+        peer = channel.session.peer
+        if peer is not None and self._links.get(peer.host) is channel:
+            del self._links[peer.host]
+            log.warning("agent left", kind="agent_left", host=peer.host, reason=reason)
+            self._deliver(AgentLeft(peer.host, reason))
+        elif fault:
+            log.warning("connection refused", kind="bad_peer", reason=reason, address=channel.peer_address)
+        if fault:
+            channel.close(reason, retry=retry)
+
+    def _send(self, host: str, message: Message) -> None:
+        channel = self._links.get(host)
+        if channel is None:
+            return
+        try:
+            channel.send(message)
+        except WireError as error:
+            self._part(channel, str(error))
+            channel.close()
+
+
+def _event(host: str, message: Message) -> Event:
+    match message:
+        case Samples(samples):
+            return SamplesArrived(host, samples)
+        case Applied(acks):
+            return LimitsApplied(host, acks)
+        case MemoryLevels(levels):
+            return MemoryArrived(host, levels)
+        case Appeared(container):
+            return ContainerAppeared(host, container)
+        case Gone(key):
+            return ContainerGone(host, key)
+        case Heartbeat():
+            return AgentReported(host, message)
+        case _:
+            raise WireError(f"unexpected {type(message).__name__}")

@@ -1,0 +1,77 @@
+"""Dividing what there is: weighted max-min fairness, and who gives when the pool is empty."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """``floor`` is had in any case, ``want`` is never exceeded; ``floor <= want``."""
+
+    floor: int
+    want: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a container holds, its fair share, and what it needs (its use plus headroom)."""
+
+    limit: int
+    fair: int
+    need: int
+
+
+def max_min(total: int, claims: Mapping[K, Claim]) -> dict[K, int]:
+    """Weighted max-min shares: nobody can get more without taking from one who has less per weight.
+
+    Everybody holds ``clamp(level * weight, floor, want)``; the water level rises until the total is
+    spent.  It is walked from one bend of that sum to the next, so this costs n log n.  The
+    shares sum to at most ``total``, except that floors are given even when they alone exceed it.
+
+    >>> max_min(100, {"a": Claim(0, 10, 1), "b": Claim(0, 100, 1), "c": Claim(0, 100, 2)})
+    {'a': 10, 'b': 30, 'c': 60}
+    """
+    level = _water_level(total, claims)
+    return {k: max(c.floor, min(c.want, int(level * c.weight))) for k, c in claims.items()}
+
+
+def _water_level(total: int, claims: Mapping[K, Claim]) -> float:
+    bends = [(c.floor / c.weight, c.weight) for c in claims.values()]
+    bends += [(c.want / c.weight, -c.weight) for c in claims.values()]
+    spent = float(sum(c.floor for c in claims.values()))
+    level, slope = 0.0, 0
+    if spent >= total:
+        return level
+    for at, change in sorted(bends):
+        rise = slope * (at - level)
+        if spent + rise > total:
+            return level + (total - spent) / slope
+        spent += rise
+        level, slope = at, slope + change
+    return level
+
+
+def donations(needed: int, holdings: Mapping[K, Holding]) -> dict[K, int]:
+    """New, lower limits that free ``needed``, taken only from those above their fair share.
+
+    What a donor does not use goes first; then what it uses beyond its share.  Nobody falls below its
+    fair share, so less than ``needed`` may come out.
+    """
+    slack = {k: max(0, min(h.limit - h.fair, h.limit - h.need)) for k, h in holdings.items()}
+    taken = _proportionally(needed, slack)
+    excess = {k: max(0, h.limit - h.fair) - taken[k] for k, h in holdings.items()}
+    more = _proportionally(needed - sum(taken.values()), excess)
+    return {k: h.limit - taken[k] - more[k] for k, h in holdings.items() if taken[k] + more[k] > 0}
+
+
+def _proportionally(needed: int, available: Mapping[K, int]) -> dict[K, int]:
+    total = sum(available.values())
+    if needed <= 0 or total == 0:
+        return dict.fromkeys(available, 0)
+    if total <= needed:
+        return dict(available)
+    return {key: min(amount, -(-amount * needed // total)) for key, amount in available.items()}

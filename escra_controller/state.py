@@ -1,0 +1,135 @@
+"""What the engine knows: hosts, containers, applications.  Data and derived facts, no decisions."""
+
+from collections import deque
+from collections.abc import Container as Having
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from escra_common.errors import EscraError
+from escra_common.messages import Container, CpuLimit, Heartbeat, Hello, MemoryLevel
+from escra_common.units import cores, least_millicores, quota_millicores
+from escra_controller.demand import Demand
+from escra_controller.events import AppSpec, Decision
+from escra_controller.ledger import Ledger
+from escra_controller.policy import Rule, Wish
+from escra_controller.sharing import Claim, max_min
+
+DECISIONS_KEPT = 64
+# K3: a write hands out one fresh quota, whose effect on a window of use ends with the window.
+REFILL_WINDOW_S = 1.0
+REFILL_TOLERANCE = 0.02
+
+State = Literal["managed", "new", "releasing", "observe", "off", "pinned", "unknown-app", "invalid"]
+
+
+class Refused(EscraError):
+    """Somebody asked for the impossible; nothing has changed."""
+
+
+class MemberKey(NamedTuple):
+    host: str
+    key: int
+
+
+def limit_millicores(limit: CpuLimit) -> int | None:
+    """Quota in millicores, None without one."""
+    return None if limit.quota_usec is None else quota_millicores(limit.quota_usec, limit.period_usec)
+
+
+def charge_millicores(limit: CpuLimit) -> int | None:
+    """What a limit in force counts for: quota plus burst (K8)."""
+    quota = limit_millicores(limit)
+    return None if quota is None else quota + quota_millicores(limit.burst_usec, limit.period_usec)
+
+
+@dataclass(slots=True)
+class Host:
+    hello: Hello
+    connected: bool
+    heard_at: float
+    totals: Heartbeat = field(default_factory=Heartbeat)
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Member:
+    """One container.  ``limit`` is the quota last read back or ordered, None while nobody manages it."""
+
+    key: MemberKey
+    info: Container
+    state: State
+    rule: Rule
+    demand: Demand = field(default_factory=Demand)
+    limit: int | None = None
+    raised_by: int = 0
+    last_rev: int = 0
+    problem: str = ""
+    retry_at: float = 0.0
+    memory: MemoryLevel | None = None
+    decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
+    refills: deque[tuple[float, int]] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class App:
+    spec: AppSpec
+    ledger: Ledger[MemberKey]
+    members: dict[MemberKey, Member] = field(default_factory=dict)
+    unmet: dict[MemberKey, tuple[Wish, float]] = field(default_factory=dict)
+    refills: deque[tuple[float, int]] = field(default_factory=deque)
+    shared_at: float = float("-inf")
+
+    def floor(self, member: Member) -> int:
+        info = member.info
+        own = self.spec.cpu_min if info.cpu_min_milli is None else info.cpu_min_milli
+        return min(max(own, least_millicores(info.in_force.period_usec)), self.ceiling(member))
+
+    def ceiling(self, member: Member) -> int:
+        info = member.info
+        own = self.spec.cpu_max if info.cpu_max_milli is None else info.cpu_max_milli
+        bounds = [b for b in (own, info.cap_milli) if b is not None]
+        return max(min([self.spec.cpu, *bounds]), least_millicores(info.in_force.period_usec))
+
+    def refuse_below_floors(self, cpu: int) -> None:
+        """Raises Refused when these containers' floors alone are more than ``cpu``."""
+        floors = sum(self.floor(m) for m in self.members.values() if m.state == "managed")
+        if cpu < floors:
+            count = sum(m.state == "managed" for m in self.members.values())
+            raise Refused(
+                f"{self.spec.name}: {cores(cpu):g} cores are less than the floors of its {count} containers "
+                f"({cores(floors):g} cores together); lower escra.cpu.min or stop containers first"
+            )
+
+    def weight(self, member: Member) -> int:
+        return member.info.weight * self.spec.weight
+
+    def fair_shares(self) -> dict[MemberKey, int]:
+        """Everybody's weighted share of Ω between floor and ceiling, were all of them to want it."""
+        claims = {
+            key: Claim(self.floor(m), self.ceiling(m), self.weight(m))
+            for key, m in self.members.items()
+            if m.state in ("managed", "new")
+        }
+        return max_min(self.spec.cpu, claims)
+
+
+def classify(info: Container, apps: Having[str]) -> tuple[State, str]:
+    """The state of a container that nobody has admitted yet, and what is wrong with it, if anything is."""
+    if info.problem:
+        return "invalid", info.problem
+    if info.mode == "off":
+        return "off", ""
+    if info.app not in apps:
+        return "unknown-app", f"no [apps.{info.app}] in the controller's configuration"
+    if info.mode == "observe":
+        return "observe", ""
+    if info.pinned:
+        return "pinned", "pinned to processors by its cpuset; its quota is left alone"
+    return "new", ""
+
+
+def refilled(refills: deque[tuple[float, int]], now: float) -> int:
+    """Refills (milli-core-seconds) of the last window; forgets older ones."""
+    while refills and refills[0][0] <= now - REFILL_WINDOW_S:
+        refills.popleft()
+    return sum(amount for _, amount in refills)
