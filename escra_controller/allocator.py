@@ -100,7 +100,12 @@ class Allocator:
         fair = app.fair_shares()
         growing: dict[MemberKey, Wish] = {}
         for member in members:
-            if member.state != "managed" or member.limit is None or app.ledger[member.key].pending:
+            if member.state != "managed" or member.limit is None:
+                continue
+            # What is seen while a raise is under way belongs to the limit before it.  A cut under
+            # way that hurts already, though, is better taken back at once.
+            hurts = sampled and _cutting(member) and bool(member.demand.throttled())
+            if app.ledger[member.key].pending and not hurts:
                 continue
             floor, ceiling = app.floor(member), app.ceiling(member)
             free = self._affordable(app.ledger.free)
@@ -125,7 +130,7 @@ class Allocator:
         claims: dict[MemberKey, Claim] = {}
         for key, wish in wishes.items():
             member = app.members.get(key)
-            if member and member.limit is not None and not app.ledger[key].pending:
+            if member and member.limit is not None and (_cutting(member) or not app.ledger[key].pending):
                 target = max(member.limit, min(app.ceiling(member), wish.target))
                 claims[key] = Claim(member.limit, target, app.weight(member))
         if not claims or r.now < self._grace_until:
@@ -207,36 +212,45 @@ class Allocator:
     # ---- orders --------------------------------------------------------------------
 
     def _order(self, r: Round, member: Member, target: int, wish: Wish) -> None:
-        before = member.limit
+        before, aligned = member.limit, True
+        if before is None:
+            aligned = False  # nobody could have counted on what was there before us
+        elif target > before:
+            target, aligned = self._within_refills(r, member, before, target)
+            if target <= before:
+                return
         rev = self.next_rev()
-        raises = before is None or target > before
-        aligned = before is not None and not (raises and self._may_refill(r, member, target))
         r.app.ledger.order(member.key, self._charge(target), rev)
+        if before is None or target > before:
+            member.raised_by = rev
         member.limit = target
         member.last_rev = rev
-        if raises:
-            member.raised_by = rev
         r.out.append(SetLimit(*member.key, rev, target, self._charge(target) - target, aligned))
         self._record(r, member, wish, before, target)
 
-    def _may_refill(self, r: Round, member: Member, target: int) -> bool:
-        """Whether the refill of a write now (K3) keeps every window of use within the limits.
+    def _within_refills(self, r: Round, member: Member, before: int, target: int) -> tuple[int, bool]:
+        """How far a raise may go now, and whether its write must wait for a period boundary.
 
-        A write hands out one fresh quota beside those the periods bring, so the use in a window is
-        at most the limits in it plus the refills in it.  Where that could pass Ω or the container's
-        own ceiling by more than the tolerance, and for cuts, which nobody waits for, the write is
-        put at a period boundary.
+        A write hands out one fresh quota beside those the periods bring (K3), so the use in a
+        window is at most the limits in it plus the refills in it.  Both Ω and the container's own
+        ceiling must hold that sum, within the tolerance.  At a boundary a refill finds nothing
+        used and adds nothing; what refills before it added comes off the target until it is out of the
+        window.  Cuts, which nobody waits for, are always put at a boundary.
         """
         app, now = r.app, r.now
-        refill = target * member.info.in_force.period_usec // 1_000_000
         bound = 1 + REFILL_TOLERANCE
-        counted = app.ledger.counted + max(0, self._charge(target) - app.ledger[member.key].counted)
-        fits_app = counted + refilled(app.refills, now) + refill <= bound * app.spec.cpu
-        fits_own = target + refilled(member.refills, now) + refill <= bound * app.ceiling(member)
-        if fits_app and fits_own:
-            app.refills.append((now, refill))
-            member.refills.append((now, refill))
-        return fits_app and fits_own
+        others = app.ledger.counted - app.ledger[member.key].counted
+        room = min(
+            bound * app.ceiling(member) - refilled(member.refills, now),
+            self._affordable(bound * app.spec.cpu - others - refilled(app.refills, now)),
+        )
+        target = min(target, max(before, int(room)))
+        refill = target * member.info.in_force.period_usec // 1_000_000
+        if target + refill > room:
+            return target, True
+        app.refills.append((now, refill))
+        member.refills.append((now, refill))
+        return target, False
 
     def _failed(self, r: Round, member: Member, ack: Ack) -> None:
         """The write did not do what was asked: nothing of it may be believed, and nobody else is touched."""
@@ -258,7 +272,7 @@ class Allocator:
         """What a limit takes from the pool: the quota and its burst (K8)."""
         return limit + int(limit * self._s.burst)
 
-    def _affordable(self, free: int) -> int:
+    def _affordable(self, free: float) -> int:
         return int(free / (1 + self._s.burst))
 
     # ---- the record ----------------------------------------------------------------
@@ -273,6 +287,11 @@ class Allocator:
         decision = _decision(member, wish, before, after, r.now)
         member.decisions.append(decision)
         r.out.append(decision)
+
+
+def _cutting(member: Member) -> bool:
+    """Whether its last order lowered the limit."""
+    return member.raised_by != member.last_rev
 
 
 def _decision(member: Member, wish: Wish, before: int | None, after: int | None, now: float) -> Decision:

@@ -65,6 +65,10 @@ class Demand:
         """The last rate seen, in millicores."""
         return self._intervals[-1].used if self._intervals else 0.0
 
+    def throttled(self) -> float:
+        """The throttled ratio last seen."""
+        return self._intervals[-1].throttled if self._intervals else 0.0
+
     def mean_throttled(self, n: int) -> float:
         """Mean throttled ratio of the last ``n`` intervals; missing ones count as not throttled."""
         if n <= 0:

@@ -183,13 +183,15 @@ class Engine:
     ) -> None:
         """Give the original limit back; until the agent says so, the ledger counts what it held."""
         if counted and snapshot and not member.info.managed:
+            # The agent gave it back already, while nobody listened.
             self.apps[member.info.app].ledger.forget(member.key)
-            counted = False
-        if not (counted or member.info.managed):
+            counted, member.limit = False, None
+        if not (counted or member.limit is not None or member.info.managed):
             member.state = state
         elif member.state != "releasing" or snapshot:
             member.state = "releasing" if counted else state
             member.limit = None
+            member.info = msgspec.structs.replace(member.info, managed=False)
             member.last_rev = self._allocator.next_rev()
             out.append(ReleaseContainer(*member.key, member.last_rev))
 
@@ -227,7 +229,7 @@ class Engine:
         if member.state == "releasing":
             if ack.rev == member.last_rev:
                 app.ledger.forget(key)
-                member.info = msgspec.structs.replace(member.info, managed=False, in_force=ack.in_force)
+                member.info = msgspec.structs.replace(member.info, in_force=ack.in_force)
                 self._place(member, out)
                 self._allocator.settle(self._round(app, now, out))
             return

@@ -17,7 +17,7 @@ from escra_controller.sharing import Claim, max_min
 DECISIONS_KEPT = 64
 # K3: a write hands out one fresh quota, whose effect on a window of use ends with the window.
 REFILL_WINDOW_S = 1.0
-REFILL_TOLERANCE = 0.02
+REFILL_TOLERANCE = 0.01
 
 State = Literal["managed", "new", "releasing", "observe", "off", "pinned", "unknown-app", "invalid"]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -20,8 +21,8 @@ from escra_controller.demo.stopping import Stop
 from escra_controller.demo.worker import REQUEST_CPU_S, Job, Report
 
 PROCESSES_PER_SERVICE = 2
-# The workers load Python before they begin, all at the same moment.
-STARTUP_S = 1.0
+# From the word to start until all workers have heard it.
+LEAD_S = 0.2
 READY_WITHIN_S = 15.0
 _LOG_LINES = 15
 
@@ -40,7 +41,7 @@ def child(*arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen
         output = subprocess.PIPE if log is None else files.enter_context(log.open("w"))
         process = subprocess.Popen(
             [sys.executable, *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=None if log is None else subprocess.STDOUT,
             text=True,
@@ -61,15 +62,19 @@ class Workers:
     """The load of one phase; ``start`` is its beginning on the clock of time.monotonic."""
 
     def __init__(self, scene: Scene, seconds: float, groups: Sequence[Group], stack: ExitStack) -> None:
-        self.start = time.monotonic() + STARTUP_S
         self._processes: list[subprocess.Popen[str]] = []
-        for index, group in enumerate(groups):
+        for index in range(len(groups)):
             for seed in range(PROCESSES_PER_SERVICE):
-                job = Job(scene, index, PROCESSES_PER_SERVICE, self.start, seconds, seed)
-                argument = msgspec.json.encode(job).decode()
-                process = stack.enter_context(child("-m", "escra_controller.demo.worker", argument))
-                group.add(process.pid)
-                self._processes.append(process)
+                job = msgspec.json.encode(Job(scene, index, PROCESSES_PER_SERVICE, seconds, seed)).decode()
+                self._processes.append(stack.enter_context(child("-m", "escra_controller.demo.worker", job)))
+        # They load Python outside of their cgroups: that is not part of the load.
+        for number, process in enumerate(self._processes):
+            _pipe(process.stdout).readline()
+            self.check()
+            groups[number // PROCESSES_PER_SERVICE].add(process.pid)
+        self.start = time.monotonic() + LEAD_S
+        for process in self._processes:
+            print(self.start, file=_pipe(process.stdin), flush=True)
 
     def check(self) -> None:
         """Raises DemoFailed when one of them has broken down."""
@@ -87,6 +92,11 @@ class Workers:
             done_s=sum(report.done for report in reports) * REQUEST_CPU_S,
             waits_ms=[wait for report in reports for wait in report.waits_ms],
         )
+
+
+def _pipe(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None  # child() was given no log, so all of its streams are pipes
+    return stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +143,9 @@ def daemons(scene: Scene, groups: Sequence[Group], folder: Path) -> Iterator[Dae
     control = folder / "controller.sock"
     address = f"127.0.0.1:{_free_port()}"
     (folder / "controller.toml").write_text(_controller_toml(scene, address, control))
-    (folder / "agent.toml").write_text(_agent_toml(scene, groups, address, folder / "agent"))
+    state = folder / "agent"
+    state.mkdir()
+    (folder / "agent.toml").write_text(_agent_toml(scene, groups, address, state))
     with ExitStack() as stack:
         processes = {
             name: stack.enter_context(

@@ -5,6 +5,7 @@ from escra_controller.render import Paint, bar, percent, plain, sparkline
 
 BAR_WIDTH = 30
 SPARK_WIDTH = 50
+PROMPT_MS = 50
 LOG_LEGEND = "(each second: cores used/limit and share of throttled periods)"
 
 
@@ -54,9 +55,10 @@ def summary(
         _row("time throttled", f"{fixed.throttled_s:.1f} s", f"{escra.throttled_s:.1f} s"),
         _row("work done", _done(fixed), _done(escra)),
     ]
-    slow_fixed, slow_escra = fixed.slowest_ms(), escra.slowest_ms()
-    if slow_fixed is not None and slow_escra is not None:
-        lines.append(_row("99 % of requests within", f"{slow_fixed} ms", f"{slow_escra} ms"))
+    prompt = fixed.answered_within(PROMPT_MS), escra.answered_within(PROMPT_MS)
+    if prompt[0] is not None and prompt[1] is not None:
+        label = f"answered within {PROMPT_MS} ms"
+        lines.append(_row(label, percent_exact(prompt[0]), percent_exact(prompt[1])))
     lines += [
         _row("most allocated at once", _most(fixed), _most(escra)),
         "",

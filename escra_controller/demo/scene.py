@@ -43,10 +43,10 @@ class Scene:
 
 
 def scene_for(cpus: int) -> Scene:
-    """The scene at the size of the machine: 1.5 cores, or half of that where there is one CPU."""
+    """The scene at the size of the machine: where there is one CPU, the daemons need some of it too."""
     if cpus >= 2:
         return Scene()
-    return Scene(omega_milli=750, busy_milli=450, calm_milli=60)
+    return Scene(omega_milli=600, busy_milli=360, calm_milli=50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,12 @@ class Phase:
     def most_allocated_milli(self) -> int:
         return max(frame.allocated_milli for frame in self.frames)
 
-    def slowest_ms(self, part: float = 0.01) -> int | None:
-        """The wait that only this part of the requests exceeded."""
-        waits = sorted(self.work.waits_ms)
-        return waits[min(len(waits) - 1, int(len(waits) * (1 - part)))] if waits else None
+    def answered_within(self, wait_ms: int) -> float | None:
+        """The share of all requests, also of those given up, that were done within this time."""
+        waits, work = self.work.waits_ms, self.work
+        if not waits:
+            return None
+        return sum(wait <= wait_ms for wait in waits) / len(waits) * work.done_s / work.offered_s
 
     def _grown(self, counter: str) -> int:
         first, last = self.frames[0].readings, self.frames[-1].readings

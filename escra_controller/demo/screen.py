@@ -43,10 +43,11 @@ class Screen:
         self._write("".join(f"{line}\n" for line in lines))
 
     def begin(self, title: str) -> None:
-        """A phase begins."""
-        self.say("", title)
-        if not self.in_place:
-            self.say(picture.LOG_LEGEND)
+        """A phase begins; the picture in place has its title in it."""
+        if self.in_place:
+            self.say("")
+        else:
+            self.say("", title, picture.LOG_LEGEND)
 
     def show(self, scene: Scene, phase: Phase, seconds: float) -> None:
         """The present state of a phase."""

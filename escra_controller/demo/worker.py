@@ -1,7 +1,8 @@
 """One process of a demo service: takes requests at the scene's pace, and works for each of them.
 
 Run as ``python -m escra_controller.demo.worker`` with one JSON object (``Job``) as its argument.
-Prints one JSON object at the end: requests offered and done, and how long each done one took.
+Says ``ready``, reads when to start (on the clock of time.monotonic, which all processes of a host
+share), and prints one JSON object (``Report``) at the end.
 """
 
 import os
@@ -23,31 +24,32 @@ PATIENCE_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """``start`` is on the clock of time.monotonic, which all processes of a host share."""
+    """One of the ``processes`` that share the load of service ``index``."""
 
     scene: Scene
     index: int
     processes: int
-    start: float
     seconds: float
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """Requests offered and done, and how long each done one took."""
+
     offered: int
     done: int
     waits_ms: list[int]
 
 
-def work(job: Job) -> Report:
+def work(job: Job, start: float) -> Report:
     def pause(at_s: float) -> float:
         """Seconds to the next request; with jitter, because no two clients are in step."""
         return REQUEST_CPU_S / (job.scene.demand(job.index, at_s) / job.processes) * dice.uniform(0.5, 1.5)
 
     dice = random.Random(job.seed)
     parent = os.getppid()
-    return serve(pause, lambda: time.monotonic() - job.start, job.seconds, lambda: os.getppid() == parent)
+    return serve(pause, lambda: time.monotonic() - start, job.seconds, lambda: os.getppid() == parent)
 
 
 def serve(
@@ -79,4 +81,5 @@ def _spin(cpu_s: float) -> None:
 
 
 if __name__ == "__main__":
-    print(msgspec.json.encode(work(msgspec.json.decode(sys.argv[1], type=Job))).decode())
+    print("ready", flush=True)
+    print(msgspec.json.encode(work(msgspec.json.decode(sys.argv[1], type=Job), float(input()))).decode())

@@ -1,0 +1,100 @@
+"""An agent that only speaks: the real protocol on a real socket, with containers that do not exist."""
+
+import socket
+import time
+from types import TracebackType
+
+from escra_common.messages import (
+    Ack,
+    Applied,
+    Container,
+    CpuLimit,
+    CpuOrder,
+    Message,
+    Sample,
+    Samples,
+    SetLimits,
+    Snapshot,
+)
+from escra_common.session import Session, hello
+
+PERIOD_USEC = 100_000
+
+
+class Speaker:
+    """Containers 1 to ``containers``: each came with a limit of one core and uses 0.9 of it."""
+
+    def __init__(self, port: int, containers: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        greeting = hello("agent", "speaker", boot_id="speaker", cpus=1000)
+        self._session = Session(greeting, time.monotonic())
+        self._limits: dict[int, CpuOrder] = {}
+        self._counters = {key: [0, 0, 0, 0] for key in range(1, containers + 1)}
+        self._socket.sendall(self._session.greeting(time.monotonic()))
+        one_core = CpuLimit(PERIOD_USEC, PERIOD_USEC)
+        self._send(
+            Snapshot(
+                [
+                    Container(key, f"id{key}", f"c{key}", "bench", f"/c{key}", "auto", one_core, one_core)
+                    for key in self._counters
+                ]
+            )
+        )
+        while len(self._limits) < containers:
+            self._receive()
+        self._sample(None)
+
+    def __enter__(self) -> "Speaker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    def throttle(self, key: int) -> float:
+        """Say that ``key`` was throttled in the last period; seconds until its new limit arrives."""
+        self._socket.setblocking(False)
+        try:
+            while True:  # what came of earlier samples meanwhile
+                self._take(self._socket.recv(1 << 16))
+        except BlockingIOError:
+            self._socket.setblocking(True)
+        before = self._limits[key]
+        began = time.perf_counter()
+        self._sample(key)
+        while self._limits[key].cpu_milli <= before.cpu_milli:
+            self._receive()
+        return time.perf_counter() - began
+
+    def _sample(self, throttled: int | None) -> None:
+        now = time.monotonic_ns() // 1000
+        samples = []
+        for key, counters in self._counters.items():
+            order = self._limits[key]
+            counters[0] += 90_000
+            counters[1] += 1
+            counters[2] += key == throttled
+            samples.append(Sample(key, now, counters[0], counters[1], counters[2], 0, 0, order.rev))
+        self._send(Samples(samples))
+
+    def _receive(self) -> None:
+        data = self._socket.recv(1 << 16)
+        if not data:
+            raise ConnectionError("the controller closed the connection")
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        acks = []
+        for message in self._session.receive(data, time.monotonic()):
+            if isinstance(message, SetLimits):
+                for order in message.orders:
+                    self._limits[order.key] = order
+                    limit = CpuLimit(order.cpu_milli * PERIOD_USEC // 1000, PERIOD_USEC)
+                    acks.append(Ack(order.key, order.rev, limit))
+        if acks:
+            self._send(Applied(acks))
+
+    def _send(self, message: Message) -> None:
+        self._socket.sendall(self._session.send(message, time.monotonic()))
