@@ -4,6 +4,7 @@ import socket
 import time
 from types import TracebackType
 
+from escra_common.framing import encode
 from escra_common.messages import (
     Ack,
     Applied,
@@ -67,6 +68,10 @@ class Speaker:
         while self._limits[key].cpu_milli <= before.cpu_milli:
             self._receive()
         return time.perf_counter() - began
+
+    def say_raw(self, body: object) -> None:
+        """Any message at all, with no check of ours."""
+        self._socket.sendall(encode(body))
 
     def _sample(self, throttled: int | None) -> None:
         now = time.monotonic_ns() // 1000

@@ -4,9 +4,9 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from escra_agent.counters import Counters
 from escra_agent.cpufiles import CpuFiles, CpuFilesV1, CpuFilesV2
 from escra_agent.directory import Directory
 from escra_agent.errors import CgroupGone, CgroupUnusable, kernel_errors
@@ -14,18 +14,6 @@ from escra_agent.memoryfiles import MemoryFiles, MemoryReading
 from escra_common.messages import CpuLimit
 
 __all__ = ["Cgroup", "Counters", "MemoryReading", "describe", "share", "write_rank"]
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Cumulative kernel counters, and the limit in force; ``time_usec`` is CLOCK_MONOTONIC at the read."""
-
-    time_usec: int
-    usage_usec: int
-    nr_periods: int
-    nr_throttled: int
-    throttled_usec: int
-    limit: CpuLimit
 
 
 class Cgroup:

@@ -7,40 +7,17 @@ or out of order does no harm.
 
 import asyncio
 import contextlib
-import json
+import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import aiodocker
-import aiohttp
+from escra_agent.dockerapi import DockerContainer, Engine, EngineLost, NoAnswer, connect
 
-from escra_common.errors import EscraError
-from escra_common.messages import CpuLimit
+__all__ = ["Changed", "DockerContainer", "DockerEvent", "DockerWatcher", "Started", "Stopped", "Synced"]
 
-# dockerd's own period when only a quota is given, and what it makes of --cpus.
-_PERIOD_USEC = 100_000
-_LIST_S = 10.0
-# The engine answers about a container only when it is not busy starting, updating or removing
-# it, and an engine in trouble may never do; the other containers shall not wait for that.
-_LOOK_S = 1.0
-_LOOK_AGAIN_S = 2.0
-_LOOKS_AT_ONCE = 8
-_BROKEN = (aiodocker.DockerError, aiohttp.ClientError, OSError, ValueError)
-
-
-@dataclass(frozen=True, slots=True)
-class DockerContainer:
-    """A running container.  The limits are what Docker was told, not what the kernel holds."""
-
-    id: str
-    name: str
-    pid: int
-    labels: Mapping[str, str]
-    cpu: CpuLimit
-    cpuset: str
-    memory_bytes: int | None
+# A connection that served this long was a good one: its end is news, and worth a quick new try.
+_STEADY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +47,6 @@ class Changed:
 DockerEvent = Synced | Started | Stopped | Changed
 
 
-class EngineLost(EscraError):
-    """The connection to the engine ended, or never came to be."""
-
-
-class NoAnswer(EscraError):
-    """The engine is there, but has no answer about one container."""
-
-
 class DockerWatcher:
     """Only running containers that carry ``label`` are reported.
 
@@ -101,12 +70,15 @@ class DockerWatcher:
         """Never ends by itself, whatever the engine does: cancel it, or close it (contextlib.aclosing)."""
         delays, lost = _backoff(), False
         while True:
+            synced = math.inf
             try:
                 async with contextlib.aclosing(self._follow()) as events:
                     async for event in events:
-                        delays, lost = _backoff(), False
+                        synced = min(synced, time.monotonic())
                         yield event
             except EngineLost as error:
+                if time.monotonic() - synced > _STEADY_S:
+                    delays, lost = _backoff(), False
                 if not lost:
                     self._on_trouble(f"{error}; trying again until it answers")
                 lost = True
@@ -114,7 +86,7 @@ class DockerWatcher:
 
     async def _follow(self) -> AsyncGenerator[DockerEvent, None]:
         """One connection, until it ends with EngineLost."""
-        async with _connect(self._socket, self._label) as engine:
+        async with connect(self._socket, self._label) as engine:
             ids = await engine.list()
             looks = await asyncio.gather(*(self._look(engine, container_id) for container_id in ids))
             self._reported = {container.id: container for container in looks if container is not None}
@@ -123,7 +95,7 @@ class DockerWatcher:
                 for event in await self._look_again(engine, await engine.next_id()):
                     yield event
 
-    async def _look_again(self, engine: "_Engine", container_id: str) -> list[DockerEvent]:
+    async def _look_again(self, engine: Engine, container_id: str) -> list[DockerEvent]:
         now = await self._look(engine, container_id)
         before = self._reported.pop(container_id, None)
         if now is None:
@@ -135,7 +107,7 @@ class DockerWatcher:
             return [Stopped(container_id), Started(now)]
         return [] if before == now else [Changed(now)]
 
-    async def _look(self, engine: "_Engine", container_id: str) -> DockerContainer | None:
+    async def _look(self, engine: Engine, container_id: str) -> DockerContainer | None:
         """None when it does not run.  Without an answer, what was known last, and another look later."""
         try:
             container = await engine.look(container_id)
@@ -147,118 +119,6 @@ class DockerWatcher:
             return self._reported.get(container_id)
         self._unanswered.discard(container_id)
         return container
-
-
-class _Engine:
-    """One connection to the engine; everything may raise EngineLost."""
-
-    def __init__(self, docker: aiodocker.Docker, socket: str, label: str) -> None:
-        self._docker = docker
-        self._label = label
-        self._at = f"the Docker Engine at {socket}"
-        self._slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
-        # The library ends a broken stream without an error: it puts a None into the queue.
-        # The subscription ends with the object that subscribe() returns, so that is what is kept.
-        events: Any = docker.events
-        self._subscription = events.subscribe(create_task=False)
-
-    async def stream(self) -> None:
-        """Fill the queue with events from this moment on, until the engine goes away.
-
-        With ``since`` the engine also sends what happened before this request reached it, so
-        nothing falls between the stream and the list that is read next.
-        """
-        filters = {
-            "type": ["container"],
-            "event": ["start", "die", "rename", "update"],
-            "label": [self._label],
-        }
-        await self._docker.events.run(since=f"{time.time():.6f}", filters=json.dumps(filters))
-
-    async def list(self) -> list[str]:
-        with self._translated():
-            async with asyncio.timeout(_LIST_S):
-                listed = await self._docker.containers.list(filters=json.dumps({"label": [self._label]}))
-        return [container.id for container in listed]
-
-    async def next_id(self) -> str:
-        """Waits for a container that something happened to."""
-        event = await self._subscription.queue.get()
-        if event is None:
-            raise EngineLost(f"{self._at} went away")
-        container_id: str = event["Actor"]["ID"]
-        return container_id
-
-    def look_later(self, container_id: str) -> None:
-        event = {"Actor": {"ID": container_id}}
-        asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, self._subscription.queue.put_nowait, event)
-
-    async def look(self, container_id: str) -> DockerContainer | None:
-        """None when it does not run, or no longer exists; raises NoAnswer."""
-        with self._translated():
-            try:
-                async with self._slots, asyncio.timeout(_LOOK_S):
-                    return _running(await self._docker.containers.container(container_id).show())
-            except TimeoutError as error:
-                reason = f"none within {_LOOK_S:.0f} s"
-                raise NoAnswer(f"{self._at} has no answer about {container_id[:12]}: {reason}") from error
-            except aiodocker.DockerError as error:
-                if error.status == 404:
-                    return None
-                if error.status == _CANNOT_CONNECT:
-                    raise
-                raise NoAnswer(
-                    f"{self._at} has no answer about {container_id[:12]}: {error.message}"
-                ) from error
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except _BROKEN as error:
-            raise EngineLost(f"no answer from {self._at}: {error or type(error).__name__}") from error
-
-
-# How aiodocker says that there was no HTTP response at all.
-_CANNOT_CONNECT = 900
-
-
-@contextlib.asynccontextmanager
-async def _connect(socket: str, label: str) -> AsyncGenerator[_Engine, None]:
-    async with aiodocker.Docker(url=socket) as docker:
-        engine = _Engine(docker, socket, label)
-        stream = asyncio.create_task(engine.stream())
-        try:
-            yield engine
-        finally:
-            stream.cancel()
-            await asyncio.wait([stream])
-            if not stream.cancelled():
-                stream.exception()  # Seen already, as the end of the queue.
-
-
-def _running(shown: Mapping[str, Any]) -> DockerContainer | None:
-    """What `docker inspect` says, as far as it matters here."""
-    state, config, host = shown["State"], shown["Config"], shown["HostConfig"]
-    # Between two attempts of a restart policy a container counts as running, without a process.
-    if not state["Running"] or not state["Pid"]:
-        return None
-    return DockerContainer(
-        id=shown["Id"],
-        name=shown["Name"].removeprefix("/"),
-        pid=state["Pid"],
-        labels=config.get("Labels") or {},
-        cpu=_cpu_limit(host.get("NanoCpus") or 0, host.get("CpuQuota") or 0, host.get("CpuPeriod") or 0),
-        cpuset=host.get("CpusetCpus") or "",
-        memory_bytes=host.get("Memory") or None,
-    )
-
-
-def _cpu_limit(nano_cpus: int, quota_usec: int, period_usec: int) -> CpuLimit:
-    """`--cpus` or `--cpu-quota` and `--cpu-period`; 0 is "not given", a quota of -1 "none"."""
-    if nano_cpus:
-        return CpuLimit(nano_cpus * _PERIOD_USEC // 10**9, _PERIOD_USEC)
-    return CpuLimit(quota_usec if quota_usec > 0 else None, period_usec or _PERIOD_USEC)
 
 
 def _backoff() -> Iterator[float]:

@@ -1,6 +1,6 @@
 """What of all that is read each tick is worth sending.  Pure."""
 
-from escra_agent.cgroupfs import Counters
+from escra_agent.counters import Counters
 
 # A rate that moved by less than this says nothing new (millicores, and share of the limit).
 LEAST_MILLI = 10

@@ -31,6 +31,11 @@ class Decoder:
         self._limit = limit
         self._buffer = bytearray()
 
+    @property
+    def buffered(self) -> int:
+        """Bytes kept of a frame that is not complete yet."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> Iterator[Any]:
         """Yield each complete body; raises WireError at the first malformed frame."""
         self._buffer += data

@@ -18,8 +18,9 @@ MAX_PERIOD_USEC = 1_000_000
 MAX_MILLICORES = Millicores(1_000_000)
 MAX_BYTES = Bytes(1 << 50)
 
-_CPU = re.compile(r"(\d+(?:\.\d+)?)(m?)", re.ASCII)
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.ASCII | re.IGNORECASE)
+# No number that means anything has more digits, and with these a float holds it.
+_CPU = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(m?)", re.ASCII)
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,9})?)\s*([KMGT]i?)?B?", re.ASCII | re.IGNORECASE)
 _FACTOR = {
     "": 1,
     "K": 10**3,

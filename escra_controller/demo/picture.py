@@ -6,6 +6,8 @@ from escra_controller.render import Paint, bar, percent, plain, sparkline
 BAR_WIDTH = 30
 SPARK_WIDTH = 50
 PROMPT_MS = 50
+# The scene itself leaves more than a quarter of two CPUs idle.
+LEAST_IDLE = 0.1
 LOG_LEGEND = "(each second: cores used/limit and share of throttled periods)"
 
 
@@ -67,6 +69,11 @@ def summary(
     for name in scene.names:
         limits = _thinned([frame.readings[name].limit_milli for frame in escra.frames])
         lines.append(f"  {name:5} {sparkline(limits, scene.omega_milli, ascii_only=ascii_only)}")
+    if min(fixed.idle, escra.idle) < LEAST_IDLE:
+        lines += [
+            "",
+            "  Other work kept this machine's CPUs busy; on a quieter one both would do better.",
+        ]
     return [*lines, "", verdict(scene, fixed, escra, simulated=simulated)]
 
 

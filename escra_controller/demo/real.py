@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
+
 from escra_controller.demo.children import Daemons, Workers, daemons
 from escra_controller.demo.groups import Group, demo_groups, limits_at_one_moment
 from escra_controller.demo.scene import Frame, Phase, Scene
@@ -49,6 +51,7 @@ class _Stage:
             while (left := workers.start - time.monotonic()) > 0:
                 self._stop.check()
                 time.sleep(min(left, 0.1))
+            psutil.cpu_times_percent()  # the next call tells about the time from here on
             number = 0
             while (at_s := time.monotonic() - workers.start) < self._seconds:
                 self._stop.check()
@@ -60,6 +63,7 @@ class _Stage:
                     self._screen.show(self._scene, phase, self._seconds)
                 number += 1
                 time.sleep(max(0.0, workers.start + number * FRAME_S - time.monotonic()))
+            phase.idle = psutil.cpu_times_percent().idle / 100
             phase.work = workers.work()
         return phase
 

@@ -83,11 +83,15 @@ class Work:
 
 @dataclass(slots=True)
 class Phase:
-    """One run of the scene: all frames, and the work done in it."""
+    """One run of the scene: all frames, and the work done in it.
+
+    ``idle`` is the share of the machine's CPU time that nobody used.
+    """
 
     title: str
     frames: list[Frame] = field(default_factory=list)
     work: Work = Work(0.0, 0.0)
+    idle: float = 1.0
 
     @property
     def throttled_share(self) -> float:

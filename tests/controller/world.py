@@ -52,6 +52,12 @@ class Kernel:
     nr_periods: int = 0
     nr_throttled: int = 0
 
+    @property
+    def held(self) -> int:
+        """The limit, where there must be one."""
+        assert self.limit is not None
+        return self.limit
+
     def run(self) -> None:
         """One period."""
         if self.want <= 0:

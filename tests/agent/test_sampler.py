@@ -1,0 +1,64 @@
+from escra_agent.cgroupfs import Counters
+from escra_agent.sampler import Sampler
+from escra_common.messages import CpuLimit
+
+
+class Feed:
+    """Readings of one container, 100 ms apart."""
+
+    def __init__(self) -> None:
+        self.sampler = Sampler()
+        self.at = self.usage = self.periods = self.throttled = 0
+
+    def tick(self, milli: float, throttled: bool = False) -> list[Counters]:
+        self.at += 100_000
+        self.usage += round(milli * 100)
+        self.periods += milli > 0
+        self.throttled += throttled
+        reading = Counters(
+            self.at,
+            self.usage,
+            self.periods,
+            self.throttled,
+            self.throttled * 50_000,
+            CpuLimit(100_000, 100_000),
+        )
+        return self.sampler.judge(reading)
+
+
+def test_an_idle_container_falls_silent() -> None:
+    feed = Feed()
+    assert [len(feed.tick(0)) for _ in range(50)] == [1, 1] + [0] * 48
+
+
+def test_a_steady_container_is_told_once_a_second() -> None:
+    feed = Feed()
+    sent = [len(feed.tick(400)) > 0 for _ in range(52)]
+    assert sum(sent[2:]) == 5
+
+
+def test_throttling_is_always_told_with_the_reading_before_it() -> None:
+    feed = Feed()
+    for _ in range(5):
+        feed.tick(900)
+    before, now = feed.tick(1000, throttled=True)
+    assert (before.nr_throttled, now.nr_throttled) == (0, 1)
+    assert now.nr_periods - before.nr_periods == 1, "the ratio of this tick, undiluted"
+    assert len(feed.tick(1000, throttled=True)) == 1
+
+
+def test_waking_and_falling_idle_are_told_at_once() -> None:
+    feed = Feed()
+    for _ in range(5):
+        feed.tick(0)
+    assert len(feed.tick(3)) == 2
+    assert len(feed.tick(0)) == 1
+    assert feed.tick(0) == []
+
+
+def test_a_change_of_rate_is_told() -> None:
+    feed = Feed()
+    for _ in range(5):
+        feed.tick(400)
+    assert feed.tick(430) == [], "within 5 % of the limit"
+    assert len(feed.tick(500)) == 2

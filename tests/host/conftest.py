@@ -1,0 +1,156 @@
+"""Installs the project on the target host as its README tells people to, and removes it again."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.host.target import Host
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "escra-test/busybox"
+
+# What an application may use on the target host, in cores; the guest may have one processor.
+OMEGA = 0.8
+
+CONTROLLER = """
+[listen]
+agents = "127.0.0.1:7737"
+control = "/run/escra/controller.sock"
+
+[apps.shop]
+cpu = "{omega}"
+memory = "512MiB"
+"""
+AGENT = """
+controller = "127.0.0.1:7737"
+
+[docker]
+socket = "/run/docker.sock"
+
+[[cgroup]]
+path = "system.slice/escra-test-load.service"
+app = "shop"
+name = "batch"
+
+[fallback]
+on_stop = "{on_stop}"
+"""
+
+INSTALL = """
+python3 -m venv /opt/escra
+cd /opt/escra/src
+/opt/escra/bin/pip install --quiet --disable-pip-version-check -c constraints.txt .
+install -m 644 systemd/*.service /etc/systemd/system/
+install -D -m 644 systemd/escra.sysusers.conf /usr/lib/sysusers.d/escra.conf
+systemd-sysusers
+mkdir -p /etc/escra
+systemctl daemon-reload
+"""
+REMOVE = """
+systemctl stop escra-agent escra-controller escra-test-load
+systemctl reset-failed escra-agent escra-controller
+docker ps -aq --filter label=escra-test | xargs -r docker rm -f
+rm -f /etc/systemd/system/escra-controller.service /etc/systemd/system/escra-agent.service
+rm -f /usr/lib/sysusers.d/escra.conf
+rm -rf /var/lib/escra-agent /var/lib/escra-controller /var/lib/private/escra-controller
+rm -rf /etc/escra /opt/escra
+userdel escra-agent
+groupdel escra
+systemctl daemon-reload
+"""
+
+
+def configure(host: Host, *, omega: float | str = OMEGA, on_stop: str = "hold") -> None:
+    host.write("/etc/escra/controller.toml", CONTROLLER.format(omega=omega))
+    host.write("/etc/escra/agent.toml", AGENT.format(on_stop=on_stop))
+
+
+@pytest.fixture(scope="session")
+def bare_host() -> Host:
+    prefix = os.environ.get("ESCRA_TEST_HOST", "")
+    if not prefix:
+        reason = (
+            "ESCRA_TEST_HOST is not set: a command prefix that reaches root, such as 'ssh root@throwaway'"
+        )
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    host = Host(prefix)
+    # A prefix that swallows standard input would run nothing, and succeed.
+    if host.run("echo reached", check=False).stdout != "reached\n":
+        pytest.fail(f"{prefix!r} does not run a script from standard input as root on a host")
+    wanted = "test -d /run/systemd/system && test -f /sys/fs/cgroup/cgroup.controllers && docker info"
+    problem = host.run(f"{wanted} >/dev/null", check=False)
+    assert problem.returncode == 0, f"the host lacks systemd, cgroup v2 or Docker: {problem.stderr}"
+    return host
+
+
+@pytest.fixture(scope="session")
+def installed(bare_host: Host) -> Iterator[Host]:
+    """The host with everything in place and nothing started."""
+    host = bare_host
+    theirs = host.run(
+        "systemctl cat escra-agent escra-controller 2>/dev/null; ls -d /opt/escra /etc/escra 2>/dev/null",
+        check=False,
+    ).stdout
+    if theirs:
+        pytest.fail(f"this would overwrite what is on the host; use one to throw away:\n{theirs[:2000]}")
+    try:
+        sources = ["pyproject.toml", "constraints.txt", "README.md", "systemd"]
+        sources += ["escra_common", "escra_agent", "escra_controller"]
+        host.put(ROOT, sources, "/opt/escra/src")
+        host.run(INSTALL, timeout=300)
+        host.run(
+            f"docker image inspect {IMAGE} >/dev/null 2>&1 ||"
+            f" tar -C / -c bin/busybox | docker import - {IMAGE} >/dev/null"
+        )
+        configure(host)
+        yield host
+    finally:
+        host.run(REMOVE, check=False, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def host(installed: Host) -> Host:
+    """The host with both units started by systemctl."""
+    started = installed.run("systemctl start escra-controller escra-agent", check=False)
+    if started.returncode:
+        journal = installed.run("journalctl -u 'escra-*' -n 60 --no-pager", check=False).stdout
+        pytest.fail(f"the units do not start: {started.stderr}\n{journal}")
+    return installed
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A container or service under test, and its cgroup's folder."""
+
+    name: str
+    folder: str
+
+
+StartContainer = Callable[..., Group]
+
+
+@pytest.fixture
+def start(host: Host) -> Iterator[StartContainer]:
+    """``start(name, cpus=0.2, busy=True)`` runs a labelled container that lasts as long as the test."""
+
+    def start(name: str, *, cpus: float = 0.2, busy: bool = True, app: str = "shop") -> Group:
+        work = "while :; do :; done" if busy else "while :; do sleep 1; done"
+        folder = host.output(
+            f"""
+            docker run -d --name {name} --label escra-test --label escra.app={app} --cpus {cpus} \\
+                --stop-timeout 0 {IMAGE} /bin/busybox sh -c '{work}' >/dev/null
+            pid=$(docker inspect -f '{{{{.State.Pid}}}}' {name})
+            echo /sys/fs/cgroup$(cut -d: -f3 /proc/$pid/cgroup)
+            """
+        )
+        return Group(name, folder)
+
+    try:
+        yield start
+    finally:
+        host.run("docker ps -aq --filter label=escra-test | xargs -r docker rm -f", check=False)
