@@ -173,6 +173,6 @@ class Agent:
         managed = sum(t.plan.wanted is not None for t in self._roster.tracked.values())
         link = "up" if self._link.up else "away"
         return (
-            f"{len(self._roster.tracked)} containers, {managed} managed, controller {link}, "
-            f"{self._ticker.late} late ticks"
+            f"containers: {len(self._roster.tracked)}, managed: {managed}, controller: {link}, "
+            f"late ticks: {self._ticker.late}"
         )

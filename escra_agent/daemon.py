@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-import msgspec
 
 from escra_agent.app import Agent
 from escra_agent.config import DEFAULT_PATH, AgentConfig, load_config
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.originals import OriginalsStore, restore_all
 from escra_common import __version__, log, service
+from escra_common.configfile import show
 from escra_common.errors import ConfigError, EscraError
 
 EX_CONFIG = 78
@@ -59,7 +59,7 @@ def check_config(path: Path) -> None:
         config = load_config(path)
     except ConfigError as error:
         _refuse(error)
-    click.echo(msgspec.json.format(msgspec.json.encode(config), indent=2).decode())
+    click.echo(show(config))
 
 
 @main.command()

@@ -114,6 +114,7 @@ class OriginalsStore:
 
 
 def _write_atomically(path: Path, body: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
     with new.open("wb") as file:
         file.write(body)

@@ -57,11 +57,43 @@ def load(path: Path, kind: type[T]) -> T:
 
 def parse(text: str, kind: type[T]) -> T:
     try:
-        return msgspec.convert(tomllib.loads(text), kind, dec_hook=_convert)
-    except tomllib.TOMLDecodeError as error:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"not TOML: {error}") from error
+    try:
+        return msgspec.convert(raw, kind, dec_hook=_convert)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error), kind)) from error
+        raise ConfigError(_explain(_name_keys(str(error), raw, kind), kind)) from error
+
+
+def _name_keys(error: str, raw: dict[str, Any], kind: type) -> str:
+    """msgspec writes ``$.apps[...].cpu`` whichever application it was: find the one."""
+    for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        table = raw.get(field.encode_name)
+        if f"$.{field.encode_name}[...]" not in error or not isinstance(table, dict):
+            continue
+        for name, value in table.items():
+            try:
+                msgspec.convert(value, field.type.value_type.cls, dec_hook=_convert)
+            except msgspec.ValidationError:
+                return error.replace(f"{field.encode_name}[...]", f"{field.encode_name}.{name}")
+    return error
+
+
+def show(config: msgspec.Struct) -> str:
+    """The configuration as it is understood, with all defaults, for people to read."""
+    return msgspec.json.format(msgspec.json.encode(config, enc_hook=_plain), indent=2).decode()
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Cpu():
+            return value / 1000
+        case Size():
+            return int(value)
+        case Address():
+            return str(value)
+    raise NotImplementedError(type(value))
 
 
 def _convert(kind: type, value: Any) -> Any:

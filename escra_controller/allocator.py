@@ -25,8 +25,10 @@ from escra_controller.state import (
 # How long a wish that could not be met stands; the container will say so again if it still throttles.
 UNMET_S = 0.5
 # The exhausted pool is divided anew at most this often, and not for less than this share of a limit.
-SHARE_EVERY_S = 0.25
+SHARE_EVERY_S = 0.2
 LEAST_SHARE = 0.02
+# A donor keeps what it used at most in this time.
+NEED_WINDOW_S = 0.3
 # A raise of less than this is not worth the write.
 LEAST_GROWTH_MILLI = 5
 # A write the kernel refused is tried again, but not ten times a second.
@@ -86,7 +88,8 @@ class Allocator:
         """Something may have become free: newcomers first, then wishes that were not met."""
         ledger = r.app.ledger
         if ledger.counted > ledger.omega:
-            self._collect(r, ledger.counted - ledger.omega, "Ω was exceeded")
+            if r.now - r.app.shared_at >= SHARE_EVERY_S:
+                self._collect(r, ledger.counted - ledger.omega, 0, "Ω was exceeded")
             return
         self._admit(r)
         standing = {k: wish for k, (wish, until) in r.app.unmet.items() if until > r.now}
@@ -147,35 +150,43 @@ class Allocator:
         self._share(r)
 
     def _share(self, r: Round) -> None:
-        """Collect for those below their fair share whose wishes the pool could not meet."""
+        """Collect for wishes that the pool could not meet."""
         app = r.app
         if not app.unmet or r.now - app.shared_at < SHARE_EVERY_S:
             return
         fair = app.fair_shares()
-        lacking = 0
+        entitled = welcome = 0
         for key, (wish, _) in app.unmet.items():
-            lacking += max(0, min(wish.target, fair[key]) - (app.members[key].limit or 0))
-        lacking -= app.ledger.free
-        if lacking > 0:
-            app.shared_at = r.now
-            self._collect(r, lacking, "others are below their fair share")
+            limit = app.members[key].limit or 0
+            lacks, below_fair = wish.target - limit, fair[key] - limit
+            entitled += max(0, min(lacks, below_fair))
+            welcome += max(0, lacks - max(0, below_fair))
+        self._collect(r, entitled, welcome, "others are throttled")
 
-    def _collect(self, r: Round, needed: int, why: str) -> None:
-        app, fair = r.app, r.app.fair_shares()
+    def _collect(self, r: Round, entitled: int, welcome: int, why: str) -> None:
+        """Cut those above their fair share; what is free already need not be collected."""
+        app = r.app
+        left = max(0, entitled - app.ledger.free)
+        welcome = max(0, welcome - max(0, app.ledger.free - entitled))
+        if left + welcome == 0:
+            return
+        fair = app.fair_shares()
         holdings = {
             m.key: Holding(m.limit, fair[m.key], self._need(m, r.now))
             for m in r.reachable
             if m.state == "managed" and m.limit is not None and not app.ledger[m.key].pending
         }
-        for key, limit in donations(needed, holdings).items():
+        for key, limit in donations(left, welcome, holdings).items():
             member = app.members[key]
             if holdings[key].limit - limit > LEAST_SHARE * holdings[key].limit:
                 numbers = {"fair_cores": fair[key] / 1000, "used_cores": member.demand.used() / 1000}
                 wish = Wish(limit, "share", f"it holds more than its fair share and {why}", numbers)
                 self._order(r, member, limit, wish)
+                app.shared_at = r.now
 
     def _need(self, member: Member, now: float) -> int:
-        window = member.demand.window(now - self._s.shrink_window_s)
+        """What it uses, as the last few ticks saw it, with the headroom a cut leaves."""
+        window = member.demand.window(now - NEED_WINDOW_S)
         used = window.peak_used if window else member.demand.used()
         return ceil(used * (1 + self._s.headroom))
 
@@ -204,10 +215,9 @@ class Allocator:
             else:
                 left = f"{app.spec.name} has {free / 1000:g} cores left"
                 member.problem = f"no room: {left}, its floor is {floor / 1000:g}"
-                lacking += first - free
+                lacking += first
         if lacking > 0 and now - app.shared_at >= SHARE_EVERY_S:
-            app.shared_at = r.now
-            self._collect(r, lacking, "a newcomer needs room")
+            self._collect(r, lacking, 0, "a newcomer needs room")
 
     # ---- orders --------------------------------------------------------------------
 

@@ -127,8 +127,8 @@ class Controller:
         connected = sum(host.connected for host in engine.hosts.values())
         free = sum(app.ledger.free for app in engine.apps.values())
         return (
-            f"{len(engine.apps)} applications, {connected} of {len(engine.hosts)} agents, "
-            f"{len(engine.members)} containers, {cores(free):g} cores free"
+            f"applications: {len(engine.apps)}, agents: {connected} of {len(engine.hosts)}, "
+            f"containers: {len(engine.members)}, free: {cores(free):g} cores"
         )
 
 

@@ -98,7 +98,7 @@ def _shared(command: _Command) -> _Command:
         ),
         click.option(
             "--socket",
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, readable=False),  # who may open it, the kernel says
             envvar="ESCRA_SOCKET",
             default=DEFAULT_SOCKET,
             show_default=True,

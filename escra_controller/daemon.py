@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-import msgspec
 
 from escra_common import __version__, log, service
+from escra_common.configfile import show
 from escra_common.errors import ConfigError
 from escra_controller.app import Controller
 from escra_controller.config import DEFAULT_PATH, load_config
@@ -53,7 +53,7 @@ def check_config(path: Path) -> None:
         config = load_config(path)
     except ConfigError as error:
         _refuse(error)
-    click.echo(msgspec.json.format(msgspec.json.encode(config), indent=2).decode())
+    click.echo(show(config))
 
 
 def _refuse(error: BaseException) -> NoReturn:

@@ -124,18 +124,19 @@ class Engine:
 
     def _joined(self, event: AgentJoined, now: float, out: list[Instruction]) -> None:
         host = event.hello.host
-        self.hosts[host] = Host(event.hello, connected=True, heard_at=now)
+        # Not reachable before all of it is known: an order given halfway would rest on old news.
+        self.hosts[host] = Host(event.hello, connected=False, heard_at=now)
         listed = {c.key: c for c in event.containers}
         # A snapshot is the whole truth: what it does not list is gone, after a reboot all of it.
         for key in [k for k in self.members if k.host == host and k.key not in listed]:
             self._forget(key, now, out)
         for container in listed.values():
             self._upsert(host, container, now, out, snapshot=True)
-        # Only now is it known how many share what there is.
+        self.hosts[host].connected = True
         self._settle_all(now, out)
 
     def _settle_all(self, now: float, out: list[Instruction]) -> None:
-        for app in self.apps.values():
+        for app in list(self.apps.values()):
             self._allocator.settle(self._round(app, now, out))
 
     def _upsert(
@@ -153,7 +154,7 @@ class Engine:
 
     def _place(self, member: Member, out: list[Instruction], *, snapshot: bool = False) -> None:
         """Put a container where its labels, its mode and the configured applications say it belongs."""
-        state, member.problem = classify(member.info, self.apps)
+        state, member.problem = classify(member.info, self._configured())
         app = self.apps.get(member.info.app)
         if app is not None:
             app.members[member.key] = member
@@ -193,6 +194,7 @@ class Engine:
             member.limit = None
             member.info = msgspec.structs.replace(member.info, managed=False)
             member.last_rev = self._allocator.next_rev()
+            # A host that is away hears it when it is back: its snapshot says that it still holds.
             out.append(ReleaseContainer(*member.key, member.last_rev))
 
     def _forget(self, key: MemberKey, now: float, out: list[Instruction]) -> None:
@@ -206,6 +208,7 @@ class Engine:
             app.unmet.pop(member.key, None)
             app.ledger.forget(member.key)
             self._allocator.settle(self._round(app, now, out))
+            self._bury(app)
 
     # ---- samples and acknowledgements ----------------------------------------------
 
@@ -232,6 +235,7 @@ class Engine:
                 member.info = msgspec.structs.replace(member.info, in_force=ack.in_force)
                 self._place(member, out)
                 self._allocator.settle(self._round(app, now, out))
+                self._bury(app)
             return
         self._allocator.acknowledged(self._round(app, now, out), member, ack)
 
@@ -242,23 +246,37 @@ class Engine:
         for name, spec in wanted.items():
             if name in self.apps:
                 self.apps[name].refuse_below_floors(spec.cpu)
-        for name in [name for name in self.apps if name not in wanted]:
-            removed = self.apps.pop(name)
-            for member in removed.members.values():
-                self._release(member, "unknown-app", False, out)
+        for name in self._configured() - wanted.keys():
+            self._remove(self.apps[name], out)
         for name, spec in wanted.items():
             if name not in self.apps:
                 self.apps[name] = App(spec, Ledger(spec.cpu))
+            self.apps[name].removed = False
             self._apply_spec(self.apps[name], spec, now, out)
         for member in list(self.members.values()):
-            if member.info.app in self.apps and member.key not in self.apps[member.info.app].members:
+            if member.state == "unknown-app" and member.info.app in wanted:
                 self._place(member, out)
         self._settle_all(now, out)
 
+    def _remove(self, app: App, out: list[Instruction]) -> None:
+        """Release everybody; what they hold stays counted until their agents say that it is done."""
+        app.removed = True
+        for member in app.members.values():
+            state, member.problem = classify(member.info, self._configured())
+            self._release(member, state, member.key in app.ledger, out)
+        self._bury(app)
+
+    def _bury(self, app: App) -> None:
+        if app.removed and not any(True for _ in app.ledger):
+            self.apps.pop(app.spec.name, None)
+
+    def _configured(self) -> set[str]:
+        return {name for name, app in self.apps.items() if not app.removed}
+
     def _resize(self, event: AppResized, now: float, out: list[Instruction]) -> None:
         app = self.apps.get(event.app)
-        if app is None:
-            known = ", ".join(sorted(self.apps)) or "none"
+        if app is None or app.removed:
+            known = ", ".join(sorted(self._configured())) or "none"
             raise Refused(f"there is no application {event.app!r}; there are: {known}")
         cpu = app.spec.cpu if event.cpu is None else event.cpu
         memory = app.spec.memory if event.memory is None else event.memory

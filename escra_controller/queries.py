@@ -105,7 +105,7 @@ class Desk:
             "uptime_s": round(now - self._started_at, 1),
             "state": "degraded" if problems else "ok",
             "problems": problems,
-            "apps": len(engine.apps),
+            "apps": len(self._sorted_apps()),
             "agents": sum(host.connected for host in engine.hosts.values()),
             "containers": len(states),
             "managed": states.count("managed"),
@@ -183,13 +183,14 @@ class Desk:
         return found[0]
 
     def _members(self, app: str | None) -> list[Member]:
-        if app is not None and app not in self._engine.apps:
+        if app is not None and app not in [a.spec.name for a in self._sorted_apps()]:
             raise NoSuchThing(f"no application {app!r}; see `escra apps` for those there are")
         members = [m for m in self._engine.members.values() if app is None or m.info.app == app]
         return sorted(members, key=lambda m: (m.info.app, m.info.name, m.key.host))
 
     def _sorted_apps(self) -> list[App]:
-        return [self._engine.apps[name] for name in sorted(self._engine.apps)]
+        apps = self._engine.apps
+        return [apps[name] for name in sorted(apps) if not apps[name].removed]
 
 
 def app_row(app: App) -> Row:

@@ -55,16 +55,17 @@ def _water_level(total: int, claims: Mapping[K, Claim]) -> float:
     return level
 
 
-def donations(needed: int, holdings: Mapping[K, Holding]) -> dict[K, int]:
-    """New, lower limits that free ``needed``, taken only from those above their fair share.
+def donations(entitled: int, welcome: int, holdings: Mapping[K, Holding]) -> dict[K, int]:
+    """New, lower limits, taken only from those above their fair share, and never below it.
 
-    What a donor does not use goes first; then what it uses beyond its share.  Nobody falls below its
-    fair share, so less than ``needed`` may come out.
+    ``entitled`` is wanted by those below their fair share: what donors do not use goes first, then
+    what they use beyond their share.  ``welcome`` is wanted by others: only what nobody uses goes to
+    them.  Less than both together may come out.
     """
-    slack = {k: max(0, min(h.limit - h.fair, h.limit - h.need)) for k, h in holdings.items()}
-    taken = _proportionally(needed, slack)
-    excess = {k: max(0, h.limit - h.fair) - taken[k] for k, h in holdings.items()}
-    more = _proportionally(needed - sum(taken.values()), excess)
+    unused = {k: max(0, min(h.limit - h.fair, h.limit - h.need)) for k, h in holdings.items()}
+    taken = _proportionally(entitled + welcome, unused)
+    used = {k: max(0, h.limit - h.fair) - taken[k] for k, h in holdings.items()}
+    more = _proportionally(entitled - sum(taken.values()), used)
     return {k: h.limit - taken[k] - more[k] for k, h in holdings.items() if taken[k] + more[k] > 0}
 
 

@@ -78,6 +78,8 @@ class App:
     unmet: dict[MemberKey, tuple[Wish, float]] = field(default_factory=dict)
     refills: deque[tuple[float, int]] = field(default_factory=deque)
     shared_at: float = float("-inf")
+    # Taken out of the configuration; kept until nothing is counted any more.
+    removed: bool = False
 
     def floor(self, member: Member) -> int:
         info = member.info

@@ -22,13 +22,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: Literal["escra", "static"] = "escra"
-    upsilon: Annotated[float, Meta(gt=0, le=100)] = 0.5
+    upsilon: Annotated[float, Meta(gt=0, le=100)] = 0.8
     window: Annotated[int, Meta(ge=1, le=50)] = 1
     gamma: Share = 0.2
     kappa: Share = 0.5
     headroom: Annotated[float, Meta(ge=0, le=10)] = 0.1
-    shrink_window_s: Seconds = 1.0
-    shrink_every_s: Seconds = 0.5
+    shrink_window_s: Seconds = 0.5
+    shrink_every_s: Seconds = 0.3
     undo_s: Seconds = 1.0
     remember_s: Seconds = 60.0
     idle_s: Seconds = 2.0

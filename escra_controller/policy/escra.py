@@ -20,6 +20,8 @@ LEAST_CUT = 0.02
 EXHAUSTED = 0.01
 # The formula halves what is left for ever; below this share of Ω the rest goes in one step.
 LEAST_STEP = 0.02
+# What a throttled container asks others for when the pool is empty, as a share of Ω.
+APPETITE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,21 @@ class EscraRule:
         if cut and cut.limit > seen.limit and now - cut.at <= self._s.undo_s:
             cause = "the last cut made it throttle, so the cut is undone"
             return Wish(cut.limit, "undo", cause, numbers, throttled=True)
-        step = max(ceil(throttled * self._s.upsilon * seen.free), ceil(LEAST_STEP * seen.omega))
-        target = min(seen.ceiling, seen.limit + min(step, seen.free))
-        if seen.limit < seen.fair and (seen.free < EXHAUSTED * seen.omega or target < seen.limit * 1.1):
-            cause = "throttled below its fair share while the pool is empty"
-            return Wish(seen.fair, "fair", cause, numbers, throttled=True)
-        if target <= seen.limit:
-            at_ceiling = seen.limit >= seen.ceiling
-            cause = "throttled, but at its ceiling" if at_ceiling else "throttled, but the pool is empty"
-            return Wish(seen.limit, "ceiling" if at_ceiling else "exhausted", cause, numbers, throttled=True)
+        if seen.limit >= seen.ceiling:
+            cause = "throttled, but at its ceiling"
+            return Wish(seen.limit, "ceiling", cause, numbers, throttled=True)
+        if seen.free < EXHAUSTED * seen.omega:
+            # One hiccup asks for a little, a container that starves for its share at once.
+            lately = seen.demand.mean_throttled(3)
+            below = seen.limit < seen.fair
+            more = max(APPETITE * throttled * seen.omega, 2 * lately * seen.limit)
+            target = seen.limit + ceil(more)
+            if below:
+                target = min(target, seen.fair)
+            cause = f"throttled {'below' if below else 'above'} its fair share while the pool is empty"
+            return Wish(target, "fair" if below else "exhausted", cause, numbers, throttled=True)
+        step = throttled * self._s.upsilon * seen.free
+        target = seen.limit + ceil(max(step, LEAST_STEP * seen.omega))
         cause = f"throttled in {throttled:.0%} of its periods"
         return Wish(target, "throttled", cause, numbers, throttled=True)
 

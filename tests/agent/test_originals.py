@@ -92,9 +92,12 @@ def test_a_full_disk_changes_nothing_and_says_so(tmp_path: Path) -> None:
     assert again.all() == [WEB]
 
 
-def test_a_missing_state_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="nowhere"):
-        store(tmp_path / "nowhere").remember(WEB)
+def test_a_missing_state_directory_is_made_and_one_that_cannot_be_is_named(tmp_path: Path) -> None:
+    store(tmp_path / "state").remember(WEB)
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(StoreError, match=r"cannot record original limits in .*file"):
+        store(tmp_path / "file").remember(WEB)
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_record(tmp_path: Path) -> None:

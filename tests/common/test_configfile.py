@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escra_agent import config as agent
+from escra_common.configfile import parse, show
 from escra_common.errors import ConfigError
 from escra_controller import config as controller
 
@@ -40,9 +41,9 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     [
         ("[listen]\nagent = 'x'", "unknown key 'listen.agent'; did you mean 'agents'"),
         ("[aps.shop]\ncpu = 1", "unknown key 'aps'; did you mean 'apps'"),
-        ("[apps.shop]\ncpu = 1\nmemory = '1G'\ncpumin = 1", "did you mean 'cpu_min'"),
+        ("[apps.shop]\ncpu = 1\nmemory = '1G'\ncpumin = 1", "'apps.shop.cpumin'; did you mean 'cpu_min'"),
         ("zzz = 1", "unknown key 'zzz'; valid here: apps, "),
-        ("[apps.shop]\ncpu = 'lots'\nmemory = '1G'", "apps.*'lots' is not an amount of CPU"),
+        ("[apps.shop]\ncpu = 'lots'\nmemory = '1G'", r"apps\.shop\.cpu: 'lots' is not an amount of CPU"),
         ("[apps.shop]\ncpu = 1\nmemory = '1 elephant'", "'1 elephant' is not a size"),
         ("[apps.shop]\ncpu = 1", "missing required field `memory`"),
         ("[apps.'sh op']\ncpu = 1\nmemory = 1", "apps"),
@@ -86,10 +87,15 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @given(st.text(max_size=80))
 def test_whatever_the_file_says_the_answer_is_a_config_or_a_config_error(text: str) -> None:
-    from escra_common.configfile import parse
-
     for kind in (controller.ControllerConfig, agent.AgentConfig):
         try:
             assert isinstance(parse(text, kind), kind)
         except ConfigError:
             continue
+
+
+def test_a_configuration_is_shown_with_its_defaults(tmp_path: Path) -> None:
+    shown = show(load_controller(tmp_path, "[apps.shop]\ncpu = '1500m'\nmemory = '1GiB'"))
+    assert '"cpu": 1.5' in shown
+    assert '"agents": "127.0.0.1:7737"' in shown
+    assert show(load_agent(tmp_path, ""))

@@ -43,7 +43,7 @@ def test_the_published_formula() -> None:
     assert busy.held == 1000
     w.tick()  # a first sample is no interval yet
     w.tick()
-    assert busy.held == 1000 + 0.5 * (10_000 - 1000), "q + mean(th) * upsilon * (omega - sum q)"
+    assert busy.held == 1000 + 0.8 * (10_000 - 1000), "q + mean(th) * upsilon * (omega - sum q)"
 
 
 def test_unused_quota_comes_back_and_the_limit_comes_to_rest() -> None:

@@ -77,11 +77,16 @@ class Chaos(RuleBasedStateMachine):
         except Refused:
             return
 
-    @rule()
-    def application_is_removed_and_defined_again(self) -> None:
+    @rule(orders=st.integers(0, 3))
+    def application_is_removed_and_defined_again(self, orders: int) -> None:
         self.world.handle(AppsConfigured([spec("other", cpu=500)]))
-        self.world.settle()
-        self.world.handle(AppsConfigured([spec(cpu=3000), spec("other", cpu=500)]))
+        for host in HOSTS:
+            self.orders_arrive(host, orders)
+        try:
+            self.world.handle(AppsConfigured([spec(cpu=3000), spec("other", cpu=500)]))
+        except Refused:
+            self.world.settle()
+            self.world.handle(AppsConfigured([spec(cpu=3000), spec("other", cpu=500)]))
 
     @invariant()
     def books_are_right(self) -> None:
@@ -101,4 +106,4 @@ class Chaos(RuleBasedStateMachine):
 
 
 TestChaos = Chaos.TestCase
-TestChaos.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestChaos.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

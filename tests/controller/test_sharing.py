@@ -66,7 +66,7 @@ holdings = st.dictionaries(
 
 @given(st.integers(0, 500), holdings)
 def test_donors_give_enough_but_never_below_their_fair_share(needed: int, held: dict[int, Holding]) -> None:
-    given_up = donations(needed, held)
+    given_up = donations(needed, 0, held)
     freed = sum(held[key].limit - limit for key, limit in given_up.items())
     most = sum(max(0, h.limit - h.fair) for h in held.values())
     assert freed >= min(needed, most)
@@ -76,5 +76,12 @@ def test_donors_give_enough_but_never_below_their_fair_share(needed: int, held: 
 
 def test_what_is_not_used_goes_first() -> None:
     held = {"idle": Holding(100, 50, 10), "busy": Holding(100, 50, 100)}
-    assert donations(40, held) == {"idle": 60}
-    assert donations(70, held) == {"idle": 50, "busy": 80}
+    assert donations(40, 0, held) == {"idle": 60}
+    assert donations(70, 0, held) == {"idle": 50, "busy": 80}
+
+
+def test_what_is_used_is_only_taken_for_those_below_their_share() -> None:
+    held = {"idle": Holding(100, 50, 60), "busy": Holding(100, 50, 100)}
+    assert donations(0, 200, held) == {"idle": 60}
+    assert donations(10, 200, held) == {"idle": 60}, "the unused goes first"
+    assert donations(70, 0, held) == {"idle": 55, "busy": 75}

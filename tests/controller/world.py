@@ -92,7 +92,8 @@ class World:
         for instruction in self.engine.handle(event, self.now):
             match instruction:
                 case SetLimit(host) | ReleaseContainer(host):
-                    self.hosts[host].orders.append(instruction)
+                    if self.hosts[host].connected:
+                        self.hosts[host].orders.append(instruction)
                 case Decision():
                     self.decisions.append(instruction)
         self.check()

@@ -21,7 +21,7 @@ def restarted(pid: str) -> str:
 
 
 def agent_is_linked(host: Host, seconds: float = 10) -> None:
-    host.wait_until("/opt/escra/bin/escra agents --json | grep -q '\"live\"'", seconds)
+    host.wait_until("/opt/escra/bin/escra agents --json | grep -q '\"connected\"'", seconds)
 
 
 def test_a_hung_agent_is_replaced_by_the_watchdog(host: Host, start: StartContainer) -> None:

@@ -23,7 +23,7 @@ def test_the_unit_is_active_and_tells_its_status(host: Host, unit: str) -> None:
     host.wait_until(f"systemctl show -P StatusText {unit} | grep -q .", 3)
     facts = show(host, unit)
     assert (facts["ActiveState"], facts["SubState"], facts["NRestarts"]) == ("active", "running", "0")
-    assert f'Status: "{facts["StatusText"]}"' in host.output(f"systemctl status --no-pager -l {unit}")
+    assert re.search(r'Status: "\w.*"', host.output(f"systemctl status --no-pager -l {unit}"))
 
 
 def test_the_agents_status_counts_containers(host: Host, start: StartContainer) -> None:
