@@ -106,8 +106,14 @@ class Keeper:
         ready: list[tuple[Tracked, CpuLimit]] = []
         for order in orders.orders:
             tracked = self._roster.tracked.get(order.key)
-            # One that is gone is told by Gone, which is on its way.
-            if tracked is not None and (limit := self._accept(tracked, order)) is not None:
+            if tracked is None:
+                continue
+            try:
+                limit = self._accept(tracked, order)
+            except CgroupGone:
+                self.gone.append(tracked)  # the tick tells the controller
+                continue
+            if limit is not None:
                 ready.append((tracked, limit))
         self._write_all(ready)
 
@@ -120,15 +126,14 @@ class Keeper:
             if tracked.plan.waiting is None:
                 continue
             try:
-                limit = tracked.plan.due(tracked.cgroup.nr_periods(), now)
+                limit = tracked.plan.due(tracked.cgroup.read(), now)
             except CgroupGone:
                 tracked.plan.waiting = None
                 self.gone.append(tracked)
                 continue
-            if limit is None:
-                waiting = True
-            else:
+            if limit is not None:
                 due.append((tracked, limit))
+            waiting = waiting or tracked.plan.waiting is not None
         self._write_all(due)
         return waiting
 
@@ -141,8 +146,8 @@ class Keeper:
         if tracked.candidate.labels.mode != "auto" or tracked.candidate.problem:
             log.warning("order refused", container=tracked.candidate.name, reason="it is not ours to limit")
             return None
-        periods = tracked.cgroup.nr_periods() if order.aligned else 0
-        return tracked.plan.take(order, tracked.last.limit, periods, time.monotonic(), idle=tracked.idle)
+        counters = tracked.cgroup.read() if order.aligned else tracked.last
+        return tracked.plan.take(order, counters, time.monotonic(), idle=tracked.idle)
 
     def _write_all(self, ready: Iterable[tuple[Tracked, CpuLimit]]) -> None:
         acks: list[Ack] = []

@@ -5,23 +5,34 @@ when it changes; an aligned order waits for the period boundary, where the refil
 nothing used; and what somebody else wrote is put right once per tick.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from escra_agent.counters import Counters
 from escra_common.messages import CpuLimit, CpuOrder
 from escra_common.units import quota_usec
 
 # A boundary that does not come within this many periods is not coming: the group sleeps,
 # its timer is off (K5), and a refill changes nothing.
 PATIENCE_PERIODS = 1.5
+# A boundary noticed later than this may have been used for long already: the next one will do,
+# but not for ever on a machine that is busy all the time.
+PUNCTUAL_S = 0.006
+MOST_BOUNDARIES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An aligned order: to be written when ``nr_periods`` has moved on, or at ``until`` (monotonic s)."""
+    """An aligned order: ``limit`` is to be written when ``nr_periods`` has moved on.
+
+    ``usage_usec`` was read at ``since``, ``nr_periods`` was last looked at ``looked_at`` (monotonic s).
+    """
 
     limit: CpuLimit
     nr_periods: int
-    until: float
+    usage_usec: int
+    since: float
+    looked_at: float
+    missed: int = 0
 
 
 class Plan:
@@ -37,9 +48,7 @@ class Plan:
         self.waiting = None
         self.rev = 0
 
-    def take(
-        self, order: CpuOrder, in_force: CpuLimit, nr_periods: int, now: float, *, idle: bool
-    ) -> CpuLimit | None:
+    def take(self, order: CpuOrder, counters: Counters, now: float, *, idle: bool) -> CpuLimit | None:
         """The limit to write now, or None when it must wait or is out of date.
 
         The period stays what the kernel holds (K7).  ``idle``: nothing was used since the last tick.
@@ -47,23 +56,35 @@ class Plan:
         if order.rev <= self.rev:
             return None
         self.rev = order.rev
-        period = in_force.period_usec
+        period = counters.limit.period_usec
         quota = quota_usec(order.cpu_milli, period)
         burst = min(quota, order.burst_milli * period // 1000)
         limit = CpuLimit(quota, period, burst)
         self.waiting = None
         if order.aligned and not idle:
-            self.waiting = Waiting(limit, nr_periods, now + PATIENCE_PERIODS * period / 1e6)
+            self.waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, now)
             return None
         return limit
 
-    def due(self, nr_periods: int, now: float) -> CpuLimit | None:
-        """The waiting limit, once its time has come."""
+    def due(self, counters: Counters, now: float) -> CpuLimit | None:
+        """The waiting limit, once its time has come; ask again every few milliseconds."""
         waiting = self.waiting
-        if waiting is None or (nr_periods == waiting.nr_periods and now < waiting.until):
+        if waiting is None:
             return None
+        if counters.nr_periods != waiting.nr_periods:
+            late = now - waiting.looked_at > PUNCTUAL_S and waiting.missed + 1 < MOST_BOUNDARIES
+            ready, missed = not late, waiting.missed + 1
+        else:
+            patience_s = PATIENCE_PERIODS * waiting.limit.period_usec / 1e6
+            if now - waiting.since < patience_s:
+                self.waiting = replace(waiting, looked_at=now)
+                return None
+            ready, missed = counters.usage_usec == waiting.usage_usec, waiting.missed
         self.waiting = None
-        return waiting.limit
+        if ready:
+            return waiting.limit
+        self.waiting = Waiting(waiting.limit, counters.nr_periods, counters.usage_usec, now, now, missed)
+        return None
 
     def wrote(self, in_force: CpuLimit) -> None:
         """What the kernel held after our write."""

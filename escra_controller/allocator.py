@@ -19,7 +19,6 @@ from escra_controller.state import (
     MemberKey,
     charge_millicores,
     limit_millicores,
-    refilled,
 )
 
 # How long a wish that could not be met stands; the container will say so again if it still throttles.
@@ -29,8 +28,12 @@ SHARE_EVERY_S = 0.2
 LEAST_SHARE = 0.02
 # A donor keeps what it used at most in this time.
 NEED_WINDOW_S = 0.3
-# A raise of less than this is not worth the write.
+# A raise of less than this, and than this share of the limit, is not worth the write.
 LEAST_GROWTH_MILLI = 5
+LEAST_GROWTH = 0.03
+# What a write at a boundary still lets through, in millicore-seconds: the 2 ms until the agent
+# sees the boundary, on a few processors.
+ALIGNED_REFILL = 5
 # A write the kernel refused is tried again, but not ten times a second.
 RETRY_S = 5.0
 
@@ -74,6 +77,7 @@ class Allocator:
 
     def acknowledged(self, r: Round, member: Member, ack: Ack) -> None:
         """The kernel was read back after a write."""
+        r.app.counted.add(r.app.ledger.counted, r.now)
         if not r.app.ledger.acknowledge(member.key, ack.rev, self._held(r.app, member, ack)):
             return
         member.problem = ack.error
@@ -141,7 +145,7 @@ class Allocator:
         budget = self._affordable(app.ledger.free) + sum(claim.floor for claim in claims.values())
         for key, amount in max_min(budget, claims).items():
             member, claim, wish = app.members[key], claims[key], wishes[key]
-            if amount - claim.floor >= min(LEAST_GROWTH_MILLI, claim.want - claim.floor) > 0:
+            if amount - claim.floor >= min(_least_growth(claim.floor), claim.want - claim.floor) > 0:
                 self._order(r, member, amount, wish)
             elif wish.throttled:
                 self._note(member, wish, r.now)
@@ -226,10 +230,13 @@ class Allocator:
         if before is None:
             aligned = False  # nobody could have counted on what was there before us
         elif target > before:
-            target, aligned = self._within_refills(r, member, before, target)
-            if target <= before:
+            wanted = target
+            target, aligned = self._within_refills(r, member, before, wanted)
+            if target < wanted and target - before < _least_growth(before):
                 return
         rev = self.next_rev()
+        r.app.counted.add(r.app.ledger.counted, r.now)
+        member.limits.add(before or 0, r.now)
         r.app.ledger.order(member.key, self._charge(target), rev)
         if before is None or target > before:
             member.raised_by = rev
@@ -243,24 +250,26 @@ class Allocator:
 
         A write hands out one fresh quota beside those the periods bring (K3), so the use in a
         window is at most the limits in it plus the refills in it.  Both Ω and the container's own
-        ceiling must hold that sum, within the tolerance.  At a boundary a refill finds nothing
-        used and adds nothing; what refills before it added comes off the target until it is out of the
-        window.  Cuts, which nobody waits for, are always put at a boundary.
+        ceiling must hold that sum, within the tolerance, for windows that begin before this write
+        (with the limits of then) and after it.  At a boundary a refill finds next to nothing used; what
+        refills before it added comes off the target until it is out of the window.
+        Cuts, which nobody waits for, are always put at a boundary.
         """
         app, now = r.app, r.now
         bound = 1 + REFILL_TOLERANCE
+        own = bound * app.ceiling(member) - member.refills.total(now)
+        pool = bound * app.spec.cpu - app.refills.total(now)
         others = app.ledger.counted - app.ledger[member.key].counted
-        room = min(
-            bound * app.ceiling(member) - refilled(member.refills, now),
-            self._affordable(bound * app.spec.cpu - others - refilled(app.refills, now)),
-        )
-        target = min(target, max(before, int(room)))
+        target = min(target, max(before, int(min(own, self._affordable(pool - others)))))
         refill = target * member.info.in_force.period_usec // 1_000_000
-        if target + refill > room:
-            return target, True
-        app.refills.append((now, refill))
-        member.refills.append((now, refill))
-        return target, False
+        own_peak = max(target, member.limits.peak(now))
+        pool_peak = max(others + self._charge(target), app.counted.peak(now))
+        aligned = own_peak + refill > own or pool_peak + refill > pool
+        if aligned:
+            refill = ALIGNED_REFILL
+        app.refills.add(refill, now)
+        member.refills.add(refill, now)
+        return target, aligned
 
     def _failed(self, r: Round, member: Member, ack: Ack) -> None:
         """The write did not do what was asked: nothing of it may be believed, and nobody else is touched."""
@@ -297,6 +306,10 @@ class Allocator:
         decision = _decision(member, wish, before, after, r.now)
         member.decisions.append(decision)
         r.out.append(decision)
+
+
+def _least_growth(limit: int) -> int:
+    return max(LEAST_GROWTH_MILLI, int(LEAST_GROWTH * limit))
 
 
 def _cutting(member: Member) -> bool:

@@ -42,6 +42,29 @@ def charge_millicores(limit: CpuLimit) -> int | None:
     return None if quota is None else quota + quota_millicores(limit.burst_usec, limit.period_usec)
 
 
+class Recent:
+    """Amounts of the last ``REFILL_WINDOW_S``."""
+
+    def __init__(self) -> None:
+        self._amounts: deque[tuple[float, int]] = deque()
+
+    def add(self, amount: int, now: float) -> None:
+        self._amounts.append((now, amount))
+        self._forget(now)
+
+    def total(self, now: float) -> int:
+        self._forget(now)
+        return sum(amount for _, amount in self._amounts)
+
+    def peak(self, now: float) -> int:
+        self._forget(now)
+        return max((amount for _, amount in self._amounts), default=0)
+
+    def _forget(self, now: float) -> None:
+        while self._amounts and self._amounts[0][0] <= now - REFILL_WINDOW_S:
+            self._amounts.popleft()
+
+
 @dataclass(slots=True)
 class Host:
     hello: Hello
@@ -67,7 +90,9 @@ class Member:
     retry_at: float = 0.0
     memory: MemoryLevel | None = None
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
-    refills: deque[tuple[float, int]] = field(default_factory=deque)
+    # Millicore-seconds that our writes handed out, and the limits that were left behind.
+    refills: Recent = field(default_factory=Recent)
+    limits: Recent = field(default_factory=Recent)
 
 
 @dataclass(slots=True)
@@ -76,7 +101,8 @@ class App:
     ledger: Ledger[MemberKey]
     members: dict[MemberKey, Member] = field(default_factory=dict)
     unmet: dict[MemberKey, tuple[Wish, float]] = field(default_factory=dict)
-    refills: deque[tuple[float, int]] = field(default_factory=deque)
+    refills: Recent = field(default_factory=Recent)
+    counted: Recent = field(default_factory=Recent)
     shared_at: float = float("-inf")
     # Taken out of the configuration; kept until nothing is counted any more.
     removed: bool = False
@@ -128,10 +154,3 @@ def classify(info: Container, apps: Having[str]) -> tuple[State, str]:
     if info.pinned:
         return "pinned", "pinned to processors by its cpuset; its quota is left alone"
     return "new", ""
-
-
-def refilled(refills: deque[tuple[float, int]], now: float) -> int:
-    """Refills (milli-core-seconds) of the last window; forgets older ones."""
-    while refills and refills[0][0] <= now - REFILL_WINDOW_S:
-        refills.popleft()
-    return sum(amount for _, amount in refills)

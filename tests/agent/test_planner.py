@@ -1,3 +1,4 @@
+from escra_agent.counters import Counters
 from escra_agent.planner import Plan
 from escra_common.messages import CpuLimit, CpuOrder
 
@@ -8,61 +9,94 @@ def order(rev: int, milli: int, *, aligned: bool = False, burst: int = 0) -> Cpu
     return CpuOrder(1, rev, milli, burst, aligned)
 
 
+def counters(nr_periods: int = 0, usage_usec: int = 0, limit: CpuLimit = NONE) -> Counters:
+    return Counters(0, usage_usec, nr_periods, 0, 0, limit)
+
+
 def test_a_plain_order_is_written_at_once_in_the_period_the_kernel_holds() -> None:
-    assert Plan(None).take(order(1, 500), NONE, 0, 0.0, idle=False) == CpuLimit(50_000, 100_000)
-    short = CpuLimit(None, 20_000)
-    assert Plan(None).take(order(1, 500), short, 0, 0.0, idle=False) == CpuLimit(10_000, 20_000)
+    assert Plan(None).take(order(1, 500), counters(), 0.0, idle=False) == CpuLimit(50_000, 100_000)
+    short = counters(limit=CpuLimit(None, 20_000))
+    assert Plan(None).take(order(1, 500), short, 0.0, idle=False) == CpuLimit(10_000, 20_000)
 
 
 def test_no_quota_is_below_what_the_kernel_takes() -> None:
-    assert Plan(None).take(order(1, 1), NONE, 0, 0.0, idle=False) == CpuLimit(1_000, 100_000)
+    assert Plan(None).take(order(1, 1), counters(), 0.0, idle=False) == CpuLimit(1_000, 100_000)
 
 
 def test_a_burst_is_never_above_its_quota() -> None:
-    limit = Plan(None).take(order(1, 100, burst=900), NONE, 0, 0.0, idle=False)
+    limit = Plan(None).take(order(1, 100, burst=900), counters(), 0.0, idle=False)
     assert limit == CpuLimit(10_000, 100_000, 10_000)
 
 
 def test_an_old_order_is_void() -> None:
     plan = Plan(None)
-    plan.take(order(5, 500), NONE, 0, 0.0, idle=False)
-    assert plan.take(order(5, 900), NONE, 0, 0.0, idle=False) is None
-    assert plan.take(order(4, 900), NONE, 0, 0.0, idle=False) is None
+    plan.take(order(5, 500), counters(), 0.0, idle=False)
+    assert plan.take(order(5, 900), counters(), 0.0, idle=False) is None
+    assert plan.take(order(4, 900), counters(), 0.0, idle=False) is None
     plan.new_controller()
-    assert plan.take(order(1, 900), NONE, 0, 0.0, idle=False) is not None
+    assert plan.take(order(1, 900), counters(), 0.0, idle=False) is not None
+
+
+def waiting_plan() -> Plan:
+    plan = Plan(None)
+    assert plan.take(order(1, 500, aligned=True), counters(7), 10.0, idle=False) is None
+    return plan
+
+
+def look(plan: Plan, start: float, end: float, nr_periods: int, usage_usec: int = 0) -> CpuLimit | None:
+    """Ask every 2 ms, as the agent does; the first answer."""
+    for step in range(round((end - start) / 0.002) + 1):
+        if limit := plan.due(counters(nr_periods, usage_usec), start + step * 0.002):
+            return limit
+    return None
 
 
 def test_an_aligned_order_waits_for_the_period_boundary() -> None:
-    plan = Plan(None)
-    assert plan.take(order(1, 500, aligned=True), NONE, 7, 10.0, idle=False) is None
-    assert plan.due(7, 10.05) is None
-    assert plan.due(8, 10.06) == CpuLimit(50_000, 100_000)
-    assert plan.due(8, 10.07) is None, "once"
+    plan = waiting_plan()
+    assert look(plan, 10.0, 10.06, 7) is None
+    assert plan.due(counters(8), 10.062) == CpuLimit(50_000, 100_000)
+    assert plan.due(counters(8), 10.064) is None, "once"
+
+
+def test_a_boundary_noticed_late_is_left_out_but_not_for_ever() -> None:
+    plan = waiting_plan()
+    assert plan.due(counters(8), 10.02) is None, "nobody knows when in these 20 ms it was"
+    assert look(plan, 10.022, 10.1, 8) is None
+    assert plan.due(counters(9), 10.102) == CpuLimit(50_000, 100_000)
+    plan, written = waiting_plan(), None
+    for n in range(1, 5):
+        written = written or plan.due(counters(7 + n), 10.0 + n * 0.1)
+    assert written is not None
 
 
 def test_a_boundary_that_does_not_come_is_not_waited_for() -> None:
-    plan = Plan(None)
-    plan.take(order(1, 500, aligned=True), NONE, 7, 10.0, idle=False)
-    assert plan.due(7, 10.14) is None
-    assert plan.due(7, 10.16) == CpuLimit(50_000, 100_000)
+    plan = waiting_plan()
+    assert look(plan, 10.0, 10.148, 7) is None
+    assert look(plan, 10.15, 10.16, 7) == CpuLimit(50_000, 100_000)
+
+
+def test_a_group_that_woke_up_meanwhile_gets_its_boundary() -> None:
+    plan = waiting_plan()
+    assert look(plan, 10.0, 10.16, 7, usage_usec=4_000) is None, "it is using its quota: no refill now"
+    assert look(plan, 10.162, 10.2, 8, usage_usec=9_000) == CpuLimit(50_000, 100_000)
 
 
 def test_an_idle_container_has_nothing_to_refill() -> None:
-    assert Plan(None).take(order(1, 500, aligned=True), NONE, 7, 10.0, idle=True) is not None
+    assert Plan(None).take(order(1, 500, aligned=True), counters(7), 10.0, idle=True) is not None
 
 
 def test_a_newer_order_replaces_one_that_waits() -> None:
     plan = Plan(None)
-    plan.take(order(1, 300, aligned=True), NONE, 7, 10.0, idle=False)
-    assert plan.take(order(2, 800), NONE, 7, 10.0, idle=False) == CpuLimit(80_000, 100_000)
+    plan.take(order(1, 300, aligned=True), counters(7), 10.0, idle=False)
+    assert plan.take(order(2, 800), counters(7), 10.0, idle=False) == CpuLimit(80_000, 100_000)
     assert plan.waiting is None
 
 
 def test_a_new_controller_voids_what_waits() -> None:
     plan = Plan(None)
-    plan.take(order(1, 300, aligned=True), NONE, 7, 10.0, idle=False)
+    plan.take(order(1, 300, aligned=True), counters(7), 10.0, idle=False)
     plan.new_controller()
-    assert plan.due(8, 11.0) is None
+    assert plan.due(counters(8), 11.0) is None
 
 
 def test_foreign_writes_are_repaired() -> None:

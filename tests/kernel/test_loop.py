@@ -240,6 +240,7 @@ def test_a_container_at_its_ceiling_stays_within_2_percent(hierarchy: Hierarchy)
     assert result["writes"] > 10, "the loop must be at work"
     assert result["ratio"] <= 1.02
     assert result["app_ratio"] <= 1.02
+    assert result["resting"]["ratio"] <= 1.12, "the kernel's own eleven quotas, and the same tolerance"
 
 
 def test_only_its_own_cgroups_are_ever_written(scene: Scene) -> None:
