@@ -1,17 +1,18 @@
 """Does a container at its ceiling stay there while the loop runs?  (Promise 5.)
 
-Three containers share Ω = 1.2 cores on real cgroups.  ``hog`` always wants two cores and has a ceiling of
+Three containers share Ω = 1.2 cores on real cgroups.  ``hog`` always wants a core and has a ceiling of
 0.5, above its fair share: two bursty neighbours take from it and leave to it, so its limit moves and every
 move refills its quota (K3).  Use is read every 2 ms; the worst window of 1 s counts, wherever it begins.
 
 ``careless_rewriting_ratio``: in the same run, the same load under a fixed limit that is written again every
-100 ms, as a naive controller would.
+70 ms, as a naive controller would.
 
 ``resting``: the same with a hog that rests now and then, beside the same load under a fixed limit that nobody
 writes.  One who begins just before a period ends uses that period's quota and ten more in the next
 second: the kernel itself allows 11 quotas in such a window, with or without us.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -48,6 +49,8 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
         alone = _fixed(hierarchy, seconds, pause_s=REST_S, careless=False)
         say(f"careless rewriting: {seconds / 4:.0f} s")
         careless = _fixed(hierarchy, seconds / 4, pause_s=0.0, careless=True)
+    if not hog or hog[-1][1] - hog[0][1] < LIMIT_CORES * seconds / 2:
+        raise SystemExit("the load did not run: nothing was measured")
     worst, app = worst_rate(hog, WINDOW_S), worst_rate(everybody, WINDOW_S)
     return {
         "limit_cores": LIMIT_CORES,
@@ -68,7 +71,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _fixed(hierarchy: Hierarchy, seconds: float, pause_s: float, *, careless: bool) -> Points:
-    """A limit without Escra; ``careless`` writes it again every 100 ms."""
+    """A limit without Escra; ``careless`` writes it again every 70 ms."""
     with throwaway(hierarchy) as group:
         _full_load(group, pause_s)
         cgroup = group.open()
@@ -81,7 +84,7 @@ def _fixed(hierarchy: Hierarchy, seconds: float, pause_s: float, *, careless: bo
         while (now := time.monotonic()) < start + seconds:
             points.append((now, cgroup.read().usage_usec / 1e6))
             step += 1
-            if careless and step % 50 == 0:
+            if careless and step % 35 == 0:
                 _rewrite(group, hierarchy, limit)
             time.sleep(max(0.0, start + step * STEP_S - time.monotonic()))
         cgroup.close()
@@ -112,7 +115,7 @@ def _with_escra(hierarchy: Hierarchy, seconds: float, pause_s: float) -> tuple[P
         pair.wait_managed("hog", "left", "right")
         _full_load(groups[0], pause_s)
         for seed, group in enumerate(groups[1:]):
-            group.start(sys.executable, LOAD, "0.7", "1.0", "0.1", str(seed))
+            _start(group, 1, "0.7", "1.0", "0.1", str(seed))
         cgroups = [group.open() for group in groups]
         for cgroup in cgroups:
             stack.callback(cgroup.close)
@@ -122,12 +125,19 @@ def _with_escra(hierarchy: Hierarchy, seconds: float, pause_s: float) -> tuple[P
 
 
 def _full_load(group: KernelCgroup, pause_s: float) -> None:
-    """Two processes that want a core each, with rests that are short and rare if ``pause_s``."""
-    for seed in (1, 2):
-        group.start(sys.executable, LOAD, "4.0", str(pause_s), "0.0", str(seed))
+    """A process that wants a core, with a rest now and then if ``pause_s``."""
+    _start(group, 0, "4.0", str(pause_s), "0.0", "1")
+
+
+def _start(group: KernelCgroup, cpu: int, *load: str) -> None:
+    """On a processor of its own: when others delay a burst past its usual place in the period, a window
+    holds parts of eleven bursts, which is the scheduler's doing and not what is measured here."""
+    processor = min(cpu, (os.cpu_count() or 1) - 1)
+    group.start("taskset", "-c", str(processor), sys.executable, LOAD, *load)
 
 
 def _watch(cgroups: list[Cgroup], seconds: float) -> tuple[Points, Points]:
+    """(time s, CPU s) of the first, and of all together."""
     first: Points = []
     together: Points = []
     start = time.monotonic()
