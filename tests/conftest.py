@@ -1,6 +1,7 @@
 """Fixtures that give tests the real thing: this machine's cgroups, and a Docker Engine."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -56,3 +57,11 @@ def docker_engine(shared_engine: engines.DockerEngine) -> Iterator[engines.Docke
     yield shared_engine
     shared_engine.start()
     shared_engine.remove_containers()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With CI=true a skip, whatever its reason, is a test that did not run: a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("CI: tests were skipped; here all of them must run", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -217,13 +217,20 @@ def test_paths_that_are_not_plainly_below_the_root_are_refused(hierarchy: Hierar
 
 
 def test_a_cgroup_without_the_cpu_controller_is_named_as_such(cgroup: KernelCgroup) -> None:
-    if cgroup.hierarchy.version != "v2":
-        pytest.skip("on v1 a CPU cgroup has CPU files by its nature")
+    """On v1 a directory in the cpu hierarchy has CPU files by its nature; one without CPU accounting is gone."""
     bare = cgroup.cpu / "bare"
     bare.mkdir()
+    on_v2 = cgroup.hierarchy.version == "v2"
+    co_mounted = cgroup.hierarchy.mounts.get("cpu") == cgroup.hierarchy.mounts.get("cpuacct")
     try:
-        with pytest.raises(CgroupUnusable, match="controller is not enabled"):
-            cgroup.hierarchy.open(f"{cgroup.path}/bare")
+        if on_v2:
+            with pytest.raises(CgroupUnusable, match="controller is not enabled"):
+                cgroup.hierarchy.open(f"{cgroup.path}/bare")
+        elif co_mounted:
+            cgroup.hierarchy.open(f"{cgroup.path}/bare").close()
+        else:
+            with pytest.raises(CgroupGone):
+                cgroup.hierarchy.open(f"{cgroup.path}/bare")
     finally:
         bare.rmdir()
 

@@ -81,7 +81,7 @@ def test_the_quota_follows_the_work_under_omega(scene: Scene) -> None:
     scene.pair.wait_until(lambda: scene.milli("a") == scene.milli("b") == 50, "both idle at their floors", 4)
     scene.groups["b"].busy(2)
     scene.pair.wait_until(lambda: scene.settled("b") > 1200, "b has most of the pool", 3)
-    assert scene.pair.rows()["b"]["cpu"]["used_cores"] > 0.5
+    scene.pair.wait_until(lambda: scene.pair.rows()["b"]["cpu"]["used_cores"] > 1.0, "and uses it", 3)
     scene.groups["a"].busy(2)
     end = time.monotonic() + 3
     while time.monotonic() < end:
