@@ -38,6 +38,7 @@ class EscraRule:
         self._cut: _Mark | None = None  # the limit before the last cut
         self._tight: _Mark | None = None  # the highest limit that throttled lately
         self._working: int | None = None  # the limit before it fell idle
+        self._raised_at = float("-inf")
 
     def decide(self, seen: Seen, now: float) -> Wish | None:
         latest = seen.demand.latest
@@ -46,7 +47,7 @@ class EscraRule:
         if seen.sampled and latest.throttled:
             return self._grow(seen, now)
         if self._working is not None:
-            return self._wake(seen) if seen.sampled and latest.used * 2 >= seen.limit else None
+            return self._wake(seen, now) if seen.sampled and latest.used * 2 >= seen.limit else None
         if idle_s := seen.demand.idle_for(now):
             return self._rest(seen, idle_s) if idle_s >= self._s.idle_s else None
         return self._shrink(seen, now)
@@ -56,7 +57,7 @@ class EscraRule:
         numbers = {"throttled": throttled, "upsilon": self._s.upsilon, "free_cores": seen.free / 1000}
         self._remember_tight(seen.limit, now)
         if self._working is not None:
-            return self._wake(seen)
+            return self._wake(seen, now)
         cut, self._cut = self._cut, None
         if cut and cut.limit > seen.limit and now - cut.at <= self._s.undo_s:
             cause = "the last cut made it throttle, so the cut is undone"
@@ -64,23 +65,24 @@ class EscraRule:
         if seen.limit >= seen.ceiling:
             cause = "throttled, but at its ceiling"
             return Wish(seen.limit, "ceiling", cause, numbers, throttled=True)
-        if seen.free < EXHAUSTED * seen.omega:
-            # One hiccup asks for a little, a container that starves for its share at once.
-            lately = seen.demand.mean_throttled(3)
-            below = seen.limit < seen.fair
-            more = max(APPETITE * throttled * seen.omega, 2 * lately * seen.limit)
-            target = seen.limit + ceil(more)
-            if below:
-                target = min(target, seen.fair)
-            cause = f"throttled {'below' if below else 'above'} its fair share while the pool is empty"
-            return Wish(target, "fair" if below else "exhausted", cause, numbers, throttled=True)
-        step = throttled * self._s.upsilon * seen.free
-        target = seen.limit + ceil(max(step, LEAST_STEP * seen.omega))
+        step = max(throttled * self._s.upsilon * seen.free, LEAST_STEP * seen.omega)
+        # What to ask of others: one hiccup for a little, a container that starves for a lot.
+        asks = max(APPETITE * throttled * seen.omega, 2 * seen.demand.mean_throttled(3) * seen.limit)
+        exhausted, below = seen.free < EXHAUSTED * seen.omega, seen.limit < seen.fair
+        if below:
+            step = max(step, min(asks, seen.fair - seen.limit))
+        elif exhausted:
+            step = asks
         cause = f"throttled in {throttled:.0%} of its periods"
-        return Wish(target, "throttled", cause, numbers, throttled=True)
+        if exhausted:
+            cause += f", {'below' if below else 'above'} its fair share, and the pool is empty"
+        rule = "throttled" if not exhausted else "fair" if below else "exhausted"
+        self._raised_at = now
+        return Wish(seen.limit + ceil(step), rule, cause, numbers, throttled=True)
 
-    def _wake(self, seen: Seen) -> Wish | None:
+    def _wake(self, seen: Seen, now: float) -> Wish | None:
         working, self._working = self._working, None
+        self._raised_at = now
         if working is None or working <= seen.limit:
             return None
         numbers = {"used_cores": seen.demand.used() / 1000, "free_cores": seen.free / 1000}
@@ -95,6 +97,8 @@ class EscraRule:
     def _shrink(self, seen: Seen, now: float) -> Wish | None:
         if self._cut and now - self._cut.at < self._s.shrink_every_s:
             return None
+        if now - self._raised_at < self._s.shrink_window_s:
+            return None  # what the window saw before the raise says nothing about the limit now
         window = seen.demand.window(now - self._s.shrink_window_s)
         if window is None or window.throttled:
             return None
