@@ -161,7 +161,7 @@ class Allocator:
         fair = app.fair_shares()
         entitled = welcome = 0
         for key, (wish, _) in app.unmet.items():
-            limit = app.members[key].limit or 0
+            limit = app.members[key].limit or 0  # managed: see Engine, which forgets the others' wishes
             lacks, below_fair = wish.target - limit, fair[key] - limit
             entitled += max(0, min(lacks, below_fair))
             welcome += max(0, lacks - max(0, below_fair))
@@ -226,15 +226,17 @@ class Allocator:
     # ---- orders --------------------------------------------------------------------
 
     def _order(self, r: Round, member: Member, target: int, wish: Wish) -> None:
-        before, aligned = member.limit, True
+        before, wanted = member.limit, target
+        aligned, refill = True, ALIGNED_REFILL
         if before is None:
             aligned = False  # nobody could have counted on what was there before us
         elif target > before:
-            wanted = target
-            target, aligned = self._within_refills(r, member, before, wanted)
+            target, aligned, refill = self._within_refills(r, member, before, wanted)
             if target < wanted and target - before < _least_growth(before):
                 return
         rev = self.next_rev()
+        for recent in (r.app.refills, member.refills):
+            recent.add(refill, r.now)
         r.app.counted.add(r.app.ledger.counted, r.now)
         member.limits.add(before or 0, r.now)
         r.app.ledger.order(member.key, self._charge(target), rev)
@@ -245,8 +247,8 @@ class Allocator:
         r.out.append(SetLimit(*member.key, rev, target, self._charge(target) - target, aligned))
         self._record(r, member, wish, before, target)
 
-    def _within_refills(self, r: Round, member: Member, before: int, target: int) -> tuple[int, bool]:
-        """How far a raise may go now, and whether its write must wait for a period boundary.
+    def _within_refills(self, r: Round, member: Member, before: int, target: int) -> tuple[int, bool, int]:
+        """How far a raise may go now, whether its write must wait for a boundary, and what it hands out.
 
         A write hands out one fresh quota beside those the periods bring (K3), so the use in a
         window is at most the limits in it plus the refills in it.  Both Ω and the container's own
@@ -265,11 +267,7 @@ class Allocator:
         own_peak = max(target, member.limits.peak(now))
         pool_peak = max(others + self._charge(target), app.counted.peak(now))
         aligned = own_peak + refill > own or pool_peak + refill > pool
-        if aligned:
-            refill = ALIGNED_REFILL
-        app.refills.add(refill, now)
-        member.refills.add(refill, now)
-        return target, aligned
+        return target, aligned, ALIGNED_REFILL if aligned else refill
 
     def _failed(self, r: Round, member: Member, ack: Ack) -> None:
         """The write did not do what was asked: nothing of it may be believed, and nobody else is touched."""
@@ -278,6 +276,7 @@ class Allocator:
         member.limit = limit
         if member.state == "new" or limit is None:
             r.app.ledger.forget(member.key)
+            r.app.unmet.pop(member.key, None)
             member.state, member.limit = "new", None
             member.retry_at = r.now + RETRY_S
         wish = Wish(asked or 0, "refused", ack.error)

@@ -74,10 +74,8 @@ class Engine:
                     self._allocator.tick(self._round(app, now, out))
             case AgentJoined():
                 self._joined(event, now, out)
-            case AgentLeft(host, reason):
-                if host in self.hosts:
-                    self.hosts[host].connected = False
-                    self.hosts[host].reason = reason
+            case AgentLeft():
+                self._left(event)
             case ContainerAppeared(host, container):
                 self._heard(host, now)
                 self._upsert(host, container, now, out)
@@ -135,6 +133,18 @@ class Engine:
         self.hosts[host].connected = True
         self._settle_all(now, out)
 
+    def _left(self, event: AgentLeft) -> None:
+        """Its containers keep, and are counted at, what they hold; only their wishes are void."""
+        if host := self.hosts.get(event.host):
+            host.connected, host.reason = False, event.reason
+        for key, member in self.members.items():
+            if key.host == event.host:
+                self._forget_wish(member)
+
+    def _forget_wish(self, member: Member) -> None:
+        if app := self.apps.get(member.info.app):
+            app.unmet.pop(member.key, None)
+
     def _settle_all(self, now: float, out: list[Instruction]) -> None:
         for app in list(self.apps.values()):
             self._allocator.settle(self._round(app, now, out))
@@ -190,6 +200,7 @@ class Engine:
         if not (counted or member.limit is not None or member.info.managed):
             member.state = state
         elif member.state != "releasing" or snapshot:
+            self._forget_wish(member)
             member.state = "releasing" if counted else state
             member.limit = None
             member.info = msgspec.structs.replace(member.info, managed=False)

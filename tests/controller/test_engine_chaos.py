@@ -4,12 +4,13 @@ The invariant is checked by World after every single step: what the kernels hold
 the ledger counts, and that never above Ω.
 """
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from escra_common.messages import CpuLimit
-from escra_controller.events import AppResized, AppsConfigured
+from escra_controller.events import AppResized, AppsConfigured, ContainerAppeared
 from escra_controller.state import Refused
 from tests.controller.world import PERIOD_USEC, Kernel, World, spec
 
@@ -57,6 +58,13 @@ class Chaos(RuleBasedStateMachine):
     def acknowledgements_arrive(self, host: str, n: int) -> None:
         for _ in range(n):
             self.world.deliver_ack(host)
+
+    @rule(place=kernels, mode=st.sampled_from(["auto", "observe", "off"]))
+    def mode_changes(self, place: tuple[str, Kernel], mode: str) -> None:
+        host, kernel = place
+        kernel.info = msgspec.structs.replace(kernel.info, mode=mode)
+        if self.world.hosts[host].connected and kernel.info.key in self.world.hosts[host].kernels:
+            self.world.handle(ContainerAppeared(host, self.world.describe(kernel)))
 
     @rule()
     def everything_arrives(self) -> None:

@@ -107,7 +107,7 @@ class World:
         host.acks.clear()
         for kernel in host.kernels.values():
             kernel.rev = 0
-        listed = [self._describe(kernel) for kernel in host.kernels.values()]
+        listed = [self.describe(kernel) for kernel in host.kernels.values()]
         self.handle(AgentJoined(hello("agent", name, boot_id=name), listed))
         return host
 
@@ -128,7 +128,7 @@ class World:
         kernel = Kernel(container, want, None if quota is None else quota * 1000 // PERIOD_USEC)
         self.hosts[host].kernels[key] = kernel
         if self.hosts[host].connected:
-            self.handle(ContainerAppeared(host, self._describe(kernel)))
+            self.handle(ContainerAppeared(host, self.describe(kernel)))
         return kernel
 
     def remove(self, host: str, kernel: Kernel) -> None:
@@ -136,7 +136,7 @@ class World:
         if self.hosts[host].connected:
             self.handle(ContainerGone(host, kernel.info.key))
 
-    def _describe(self, kernel: Kernel) -> Container:
+    def describe(self, kernel: Kernel) -> Container:
         return msgspec.structs.replace(kernel.info, in_force=kernel.in_force(), managed=kernel.managed)
 
     # ---- time ----------------------------------------------------------------------
