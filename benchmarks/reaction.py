@@ -68,7 +68,7 @@ def _relief(hierarchy: Hierarchy, events: int, most_s: float) -> list[float]:
         ]
         pair = stack.enter_context(
             running_pair(
-                f'grace_s = 0\n{POLICY}[apps.bench]\ncpu = 8\nmemory = "1GiB"\n',
+                f'grace_s = 0\n{POLICY}[apps.bench]\ncpu = 16\nmemory = "1GiB"\n',
                 "[docker]\nenabled = false\n" + "".join(entries),
                 nice=-10,  # as its unit sets it
             )

@@ -119,7 +119,8 @@ class Cgroup:
                     return CpuFilesV2(directory)
                 return CpuFilesV1(directory, self._keep(cpuacct))
         except CgroupGone as error:
-            if os.path.isdir(cpu):
+            # On v1 the hierarchies of a new cgroup come one after the other: wait, it is not there yet.
+            if os.path.exists(f"{cpu}/cgroup.controllers"):
                 raise CgroupUnusable(
                     f"cgroup {self.path} has no CPU limit: the cpu controller is not enabled for it; "
                     "set a CPUQuota= or CPUWeight= on its systemd unit, or give its container a --cpus"

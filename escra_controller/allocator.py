@@ -34,6 +34,8 @@ LEAST_GROWTH = 0.03
 # What a write at a boundary still lets through, in millicore-seconds: the 2 ms until the agent
 # sees the boundary, on a few processors.
 ALIGNED_REFILL = 5
+# A raise at once is preferred to a larger one at the next boundary when it is at least this much.
+RELIEF = 1.25
 # A write the kernel refused is tried again, but not ten times a second.
 RETRY_S = 5.0
 
@@ -258,16 +260,22 @@ class Allocator:
         Cuts, which nobody waits for, are always put at a boundary.
         """
         app, now = r.app, r.now
-        bound = 1 + REFILL_TOLERANCE
-        own = bound * app.ceiling(member) - member.refills.total(now)
-        pool = bound * app.spec.cpu - app.refills.total(now)
+        period_s = member.info.in_force.period_usec / 1e6
+        own = (1 + REFILL_TOLERANCE) * app.ceiling(member) - member.refills.total(now)
+        pool = (1 + REFILL_TOLERANCE) * app.spec.cpu - app.refills.total(now)
         others = app.ledger.counted - app.ledger[member.key].counted
         target = min(target, max(before, int(min(own, self._affordable(pool - others)))))
-        refill = target * member.info.in_force.period_usec // 1_000_000
-        own_peak = max(target, member.limits.peak(now))
-        pool_peak = max(others + self._charge(target), app.counted.peak(now))
-        aligned = own_peak + refill > own or pool_peak + refill > pool
-        return target, aligned, ALIGNED_REFILL if aligned else refill
+        at_once = min(
+            own / (1 + period_s),
+            self._affordable((pool - others) / (1 + period_s)),
+            (own - member.limits.peak(now)) / period_s,
+            (pool - app.counted.peak(now)) / period_s,
+        )
+        # Some relief now is better than all of it a period later: the rest follows if it is needed.
+        if at_once >= min(target, RELIEF * before):
+            target = min(target, int(at_once))
+            return target, False, int(target * period_s)
+        return target, True, ALIGNED_REFILL
 
     def _failed(self, r: Round, member: Member, ack: Ack) -> None:
         """The write did not do what was asked: nothing of it may be believed, and nobody else is touched."""

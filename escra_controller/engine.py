@@ -76,7 +76,7 @@ class Engine:
                 self._joined(event, now, out)
             case AgentLeft():
                 self._left(event)
-            case ContainerAppeared(host, container):
+            case ContainerAppeared(host, container) if host in self.hosts:
                 self._heard(host, now)
                 self._upsert(host, container, now, out)
                 self._settle_all(now, out)
@@ -92,6 +92,8 @@ class Engine:
                 self._heard(host, now)
                 if host in self.hosts:
                     self.hosts[host].totals = totals
+            case ContainerAppeared():
+                pass  # of a host that never said hello
             case AppsConfigured(specs):
                 self._configure(specs, now, out)
             case AppResized():
@@ -160,6 +162,7 @@ class Engine:
         elif member.info.app != info.app:
             self._drop_from_app(member, now, out)
         member.info = info
+        member.host_milli = 1000 * self.hosts[host].hello.cpus
         self._place(member, out, snapshot=snapshot)
 
     def _place(self, member: Member, out: list[Instruction], *, snapshot: bool = False) -> None:

@@ -86,6 +86,7 @@ class Member:
     limit: int | None = None
     raised_by: int = 0
     last_rev: int = 0
+    host_milli: int = 0
     problem: str = ""
     retry_at: float = 0.0
     memory: MemoryLevel | None = None
@@ -115,7 +116,8 @@ class App:
     def ceiling(self, member: Member) -> int:
         info = member.info
         own = self.spec.cpu_max if info.cpu_max_milli is None else info.cpu_max_milli
-        bounds = [b for b in (own, info.cap_milli) if b is not None]
+        # More than all processors of its host is nothing a container could use.
+        bounds = [b for b in (own, info.cap_milli, member.host_milli) if b]
         return max(min([self.spec.cpu, *bounds]), least_millicores(info.in_force.period_usec))
 
     def refuse_below_floors(self, cpu: int) -> None:

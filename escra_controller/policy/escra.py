@@ -56,8 +56,8 @@ class EscraRule:
         throttled = seen.demand.mean_throttled(self._s.window)
         numbers = {"throttled": throttled, "upsilon": self._s.upsilon, "free_cores": seen.free / 1000}
         self._remember_tight(seen.limit, now)
-        if self._working is not None:
-            return self._wake(seen, now)
+        if (wake := self._wake(seen, now)) is not None:
+            return wake
         cut, self._cut = self._cut, None
         if cut and cut.limit > seen.limit and now - cut.at <= self._s.undo_s:
             cause = "the last cut made it throttle, so the cut is undone"
