@@ -122,6 +122,8 @@ def _throttled(previous: Sample, sample: Sample, *, raised: bool) -> float:
     if periods > 0 and events > 0:
         return min(1.0, events / periods)
     hidden = sample.writes > previous.writes and sample.throttled_usec > previous.throttled_usec
+    # A group whose processes ended while throttled is un-throttled by a write too, and wants nothing.
+    hidden = hidden and sample.usage_usec > previous.usage_usec
     return 1.0 if hidden and not raised else 0.0
 
 

@@ -1,0 +1,55 @@
+import pytest
+
+from escra_common.messages import Sample
+from escra_controller.demand import Demand
+
+
+def sample(
+    n: int, *, usage: int = 0, throttled: int = 0, lost: int = 0, writes: int = 0, rev: int = 0
+) -> Sample:
+    return Sample(1, n * 100_000, usage, n, throttled, lost, writes, rev)
+
+
+def test_rates_are_divided_by_the_agents_own_clock() -> None:
+    demand = Demand()
+    assert demand.observe(sample(1), 1.0) is None, "one sample is no interval"
+    interval = demand.observe(sample(2, usage=50_000), 1.3)
+    assert interval is not None
+    assert interval.used == pytest.approx(500)
+    assert interval.start == pytest.approx(1.2)
+
+
+def test_the_ratio_is_throttled_periods_by_periods() -> None:
+    demand = Demand()
+    demand.observe(sample(1), 0.1)
+    demand.observe(sample(5, usage=90_000, throttled=2), 0.5)
+    assert demand.throttled() == 0.5
+
+
+def test_throttling_that_our_write_hid_is_seen_by_the_time_lost() -> None:
+    demand = Demand()
+    demand.observe(sample(1), 0.1)
+    demand.observe(sample(2, usage=9_000, lost=40_000, writes=1, rev=7), 0.2)
+    assert demand.throttled() == 1.0
+
+
+def test_but_not_when_that_write_was_the_answer() -> None:
+    demand = Demand()
+    demand.observe(sample(1), 0.1)
+    demand.observe(sample(2, usage=9_000, lost=40_000, writes=1, rev=7), 0.2, raised_by=7)
+    assert demand.throttled() == 0.0
+
+
+def test_nor_when_nobody_was_left_to_be_throttled() -> None:
+    """Its processes were killed while throttled; the write that takes it to its floor un-throttles it."""
+    demand = Demand()
+    demand.observe(sample(1, usage=9_000), 0.1)
+    demand.observe(sample(2, usage=9_000, lost=900_000, writes=1, rev=7), 0.2)
+    assert demand.throttled() == 0.0
+
+
+def test_counters_that_go_back_start_anew() -> None:
+    demand = Demand()
+    demand.observe(sample(5, usage=90_000), 0.5)
+    assert demand.observe(sample(6, usage=1_000), 0.6) is None
+    assert demand.observe(sample(7, usage=2_000), 0.7) is not None
