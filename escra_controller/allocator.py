@@ -98,7 +98,7 @@ class Allocator:
                 self._collect(r, ledger.counted - ledger.omega, 0, "Ω was exceeded")
             return
         self._admit(r)
-        standing = {k: wish for k, (wish, until) in r.app.unmet.items() if until > r.now}
+        standing = {k: (wish, until) for k, (wish, until) in r.app.unmet.items() if until > r.now}
         r.app.unmet.clear()
         self._grow(r, standing)
 
@@ -107,7 +107,7 @@ class Allocator:
     def _decide(self, r: Round, members: Iterable[Member], *, sampled: bool) -> None:
         app = r.app
         fair = app.fair_shares()
-        growing: dict[MemberKey, Wish] = {}
+        growing: dict[MemberKey, tuple[Wish, float]] = {}
         for member in members:
             if member.state != "managed" or member.limit is None:
                 continue
@@ -126,18 +126,20 @@ class Allocator:
                 continue
             target = max(floor, min(ceiling, wish.target))
             if target < member.limit:
+                app.unmet.pop(member.key, None)
                 self._order(r, member, target, wish)
             elif target > member.limit or wish.throttled:
-                growing[member.key] = wish
+                growing[member.key] = (wish, r.now + UNMET_S)
         if growing:
             self._grow(r, growing)
 
     # ---- growth --------------------------------------------------------------------
 
-    def _grow(self, r: Round, wishes: Mapping[MemberKey, Wish]) -> None:
+    def _grow(self, r: Round, wishes: Mapping[MemberKey, tuple[Wish, float]]) -> None:
+        """Meet wishes from what is free; each stands until its time (monotonic s) if it is not met."""
         app = r.app
         claims: dict[MemberKey, Claim] = {}
-        for key, wish in wishes.items():
+        for key, (wish, _) in wishes.items():
             member = app.members.get(key)
             if member and member.limit is not None and (_cutting(member) or not app.ledger[key].pending):
                 target = max(member.limit, min(app.ceiling(member), wish.target))
@@ -146,13 +148,13 @@ class Allocator:
             return
         budget = self._affordable(app.ledger.free) + sum(claim.floor for claim in claims.values())
         for key, amount in max_min(budget, claims).items():
-            member, claim, wish = app.members[key], claims[key], wishes[key]
+            member, claim, (wish, until) = app.members[key], claims[key], wishes[key]
             if amount - claim.floor >= min(_least_growth(claim.floor), claim.want - claim.floor) > 0:
                 self._order(r, member, amount, wish)
             elif wish.throttled:
                 self._note(member, wish, r.now)
             if amount < claim.want:
-                app.unmet[key] = (wish, r.now + UNMET_S)
+                app.unmet[key] = (wish, until)
         self._share(r)
 
     def _share(self, r: Round) -> None:

@@ -292,3 +292,14 @@ def test_a_host_after_a_reboot_has_only_what_it_lists() -> None:
     w.engine.handle(AgentJoined(hello("agent", "h1", boot_id="another"), []), w.now)
     assert not w.engine.members
     assert w.engine.apps["shop"].ledger.counted == 0
+
+
+def test_a_wish_does_not_outlive_its_container_s_work() -> None:
+    """A wish that the empty pool could not meet is forgotten soon, and at once when the work ends."""
+    w, (a, b) = world(5000, 5000)
+    w.run(3)
+    b.want = 0
+    w.run(3)
+    assert b.held == 50
+    assert not any(key.key == b.info.key for key in w.engine.apps["shop"].unmet)
+    assert a.held > 2800
