@@ -50,11 +50,6 @@ class Cgroup:
             reading = self._cpu.read(fresh)
             return Counters(time.monotonic_ns() // 1000, *reading)
 
-    def nr_periods(self) -> int:
-        """Cheap, for waiting until a period ends; it stands still while the group is idle (K5)."""
-        with self._errors:
-            return self._cpu.nr_periods()
-
     def read_limit(self) -> CpuLimit:
         """As the kernel holds it now; the kernel may have changed the period by itself (K7)."""
         with self._errors:

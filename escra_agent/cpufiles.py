@@ -31,8 +31,6 @@ class CpuFiles(Protocol):
     def read_limit(self) -> CpuLimit:
         """All of it from the kernel, nothing remembered."""
 
-    def nr_periods(self) -> int: ...
-
     def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
         """Write quota and period, but only the files that differ."""
 
@@ -75,9 +73,6 @@ class CpuFilesV1:
     def read_limit(self) -> CpuLimit:
         self._rare = (read_number(self._period), read_number(self._burst))
         return self._limit()
-
-    def nr_periods(self) -> int:
-        return int(read_fields(self._stat)[b"nr_periods"])
 
     def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
         writes = []
@@ -138,9 +133,6 @@ class CpuFilesV2:
     def read_limit(self) -> CpuLimit:
         self._rare = read_number(self._burst)
         return self._limit()
-
-    def nr_periods(self) -> int:
-        return int(read_fields(self._stat)[b"nr_periods"])
 
     def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
         if (new.quota_usec, new.period_usec) != (old.quota_usec, old.period_usec):

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from escra_common.errors import EscraError, WireError
+from escra_common.errors import ConfigError, WireError
 from escra_common.framing import Decoder, encode
 from escra_controller.client import FAILED, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
 
@@ -30,7 +30,7 @@ MAX_CONNECTIONS = 32
 log = structlog.get_logger()
 
 
-class ControlError(EscraError):
+class ControlError(ConfigError):
     """The control socket cannot be opened."""
 
 

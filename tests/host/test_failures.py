@@ -16,8 +16,9 @@ def quota_above(folder: str, usec: int) -> str:
 
 def restarted(pid: str) -> str:
     """The condition that another process than ``pid`` is the agent, and ready."""
-    main = "$(systemctl show -P MainPID escra-agent)"
-    return f"systemctl is-active --quiet escra-agent && test {main} -ne {pid}"
+    # Both in one answer: between two questions the first agent may end.
+    show = "systemctl show -p ActiveState -p MainPID escra-agent | sort | tr '\\n' ' '"
+    return f"{show} | grep -v 'MainPID={pid} \\|MainPID=0 ' | grep -q '^ActiveState=active '"
 
 
 def agent_is_linked(host: Host, seconds: float = 10) -> None:

@@ -67,8 +67,8 @@ def test_k4_a_write_before_the_periods_end_hides_its_throttling_but_not_the_time
     cgroup.busy()
 
     def one_period(rewrite: bool) -> None:
-        start = opened.nr_periods()
-        while opened.nr_periods() == start:
+        start = opened.read().nr_periods
+        while opened.read().nr_periods == start:
             time.sleep(0.001)
         # 20 ms into the period the quota is used up; from 90 ms on it would be there again.
         time.sleep(0.09)
@@ -105,10 +105,10 @@ def test_k5_counters_stand_still_while_the_group_is_idle(cgroup: KernelCgroup) -
     cores_used(opened, 0.3)
     cgroup.stop()
     cores_used(opened, 0.3)
-    start = opened.nr_periods()
+    start = opened.read().nr_periods
     assert start > 0
     cores_used(opened, 0.5)
-    assert opened.nr_periods() == start
+    assert opened.read().nr_periods == start
 
 
 def test_k8_the_burst_may_not_exceed_the_quota_in_either_order(cgroup: KernelCgroup) -> None:

@@ -127,6 +127,18 @@ while True:
 """
 
 
+def test_a_limit_over_steady_work_stays_where_it_is(scene: Scene) -> None:
+    scene.groups["b"].start(sys.executable, "-c", WORKER)
+    time.sleep(5)
+    seen: list[int] = []
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        seen.append(scene.settled("b"))
+        time.sleep(0.05)
+    assert min(seen) > 450, "it works half of the time"
+    assert max(seen) - min(seen) < 0.05 * min(seen), sorted(set(seen))
+
+
 def test_a_foreign_write_is_repaired_within_a_tick(scene: Scene) -> None:
     wanted = scene.milli("b")
     quota = scene.groups["b"].cpu / ("cpu.max" if scene.hierarchy.version == "v2" else "cpu.cfs_quota_us")
