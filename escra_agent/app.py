@@ -11,13 +11,24 @@ from escra_agent.config import AgentConfig, load_config
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.keeper import Keeper
 from escra_agent.link import Link, Order
-from escra_agent.originals import BOOT_ID, OriginalsStore
+from escra_agent.memorycut import Cutter
+from escra_agent.memorykeeper import MemoryKeeper
+from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
 from escra_agent.roster import Roster
 from escra_agent.sources import CgroupSource, DockerSource
 from escra_common import __version__
 from escra_common.channel import Heartbeats
 from escra_common.errors import EscraError
-from escra_common.messages import Container, Heartbeat, Hello, Message, SetLimits
+from escra_common.messages import (
+    Container,
+    DenyMemory,
+    Heartbeat,
+    Hello,
+    Message,
+    Release,
+    SetLimits,
+    SetMemory,
+)
 from escra_common.service import Watchdog, on_signals, ready, status
 from escra_common.session import hello
 from escra_common.ticker import Ticker
@@ -26,6 +37,8 @@ log = structlog.get_logger()
 
 # How finely a period boundary is looked for while a write waits for one.
 BOUNDARY_POLL_S = 0.002
+# What a reload does not change.
+FIXED_KEYS = ("controller", "host", "interval", "state_dir", "tls", "docker", "memory", "log_level")
 
 
 class Totals(Heartbeats):
@@ -44,10 +57,16 @@ class Agent:
         self._config = config
         self._hierarchy = Hierarchy.detect()
         self._store = OriginalsStore(config.originals_path)
-        self._roster = Roster(self._hierarchy, self._store, self._send)
+        self._cutter = Cutter()
+        self._roster = Roster(
+            self._hierarchy, self._store, self._send, self._cutter, manage_memory=config.memory.enabled
+        )
         self._keeper = Keeper(self._roster, self._send)
+        self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
         self._cgroups = CgroupSource(self._roster, self._hierarchy)
-        self._link = Link(config, self._greeting(), Totals(self), self._snapshot, self._obey)
+        self._link = Link(
+            config, self._greeting(), Totals(self), self._snapshot, self._obey, self._memory.link
+        )
         self._ticker = Ticker(config.interval)
         self._watchdog = Watchdog()
         self._boundary_wanted = asyncio.Event()
@@ -58,6 +77,9 @@ class Agent:
         """Until a signal ends it; READY is said once the containers are known and the tick runs."""
         for line in self._store.load():
             log.warning("original limits", reason=line)
+        for line in disarm_all(self._store, self._hierarchy):
+            log.warning("OOM killer still off", reason=line)
+        self._memory.start()
         try:
             await self._cgroups.configure(self._config.cgroup)
             async with asyncio.TaskGroup() as tasks:
@@ -73,6 +95,8 @@ class Agent:
                 ready()
         finally:
             self._link.close()
+            self._memory.close()
+            await self._cutter.close()
             if self._config.fallback.on_stop == "restore":
                 await self._roster.restore_everything()
             self._roster.close()
@@ -82,9 +106,10 @@ class Agent:
             ticks=self._ticker.count,
             late_ticks=self._ticker.late,
             dropped_samples=self._link.dropped_samples,
-            drift_repairs=self._keeper.drift_repairs,
+            drift_repairs=self._keeper.drift_repairs + self._memory.drift_repairs,
             writes=self._keeper.writes,
             refill_usec=self._keeper.refill_usec,
+            memory_writes=self._memory.writes,
         )
 
     # ---- tasks ---------------------------------------------------------------------
@@ -93,10 +118,11 @@ class Agent:
         while True:
             now = await self._ticker.next()
             self._keeper.tick()
-            if self._keeper.gone:
-                gone, self._keeper.gone = self._keeper.gone, []
-                for tracked in gone:
-                    await self._roster.detach(tracked)
+            self._memory.tick()
+            gone = self._keeper.gone + self._memory.gone
+            self._keeper.gone, self._memory.gone = [], []
+            for tracked in gone:
+                await self._roster.detach(tracked)
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:
                 self._send(self.totals())
@@ -131,11 +157,7 @@ class Agent:
                     "configuration refused, the running one stays", kind="config_refused", reason=str(error)
                 )
                 continue
-            fixed = [
-                name
-                for name in ("controller", "host", "interval", "state_dir", "tls", "docker", "log_level")
-                if getattr(config, name) != getattr(self._config, name)
-            ]
+            fixed = [name for name in FIXED_KEYS if getattr(config, name) != getattr(self._config, name)]
             self._config = config
             await self._cgroups.configure(config.cgroup)
             log.info("configuration reloaded", kind="config_reloaded")
@@ -150,14 +172,21 @@ class Agent:
     def _snapshot(self) -> Iterable[Container]:
         for tracked in self._roster.tracked.values():
             tracked.plan.new_controller()
+            if tracked.memory is not None:
+                tracked.memory.plan.new_controller()
             yield tracked.describe()
 
     async def _obey(self, order: Order) -> None:
-        if isinstance(order, SetLimits):
-            self._keeper.obey(order)
-            self._boundary_wanted.set()
-        else:
-            await self._keeper.release(order)
+        match order:
+            case SetLimits():
+                self._keeper.obey(order)
+                self._boundary_wanted.set()
+            case SetMemory():
+                self._memory.obey(order)
+            case DenyMemory():
+                self._memory.deny(order)
+            case Release():
+                await self._keeper.release(order)
 
     def _greeting(self) -> Hello:
         return hello(

@@ -6,21 +6,22 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from escra_agent.counters import Counters
+from escra_agent.counters import Counters, MemoryReading
 from escra_agent.cpufiles import CpuFiles, CpuFilesV1, CpuFilesV2
 from escra_agent.directory import Directory
 from escra_agent.errors import CgroupGone, CgroupUnusable, kernel_errors
-from escra_agent.memoryfiles import MemoryFiles, MemoryReading
+from escra_agent.memorygroup import MemoryGroup
 from escra_common.messages import CpuLimit
 
 __all__ = ["Cgroup", "Counters", "MemoryReading", "describe", "share", "write_rank"]
 
 
 class Cgroup:
-    """Made by Hierarchy; holds about ten descriptors until ``close``.
+    """Made by Hierarchy; holds about twenty descriptors until ``close``.
 
     Every method may raise CgroupGone once the cgroup is removed, and CgroupDenied.  ``key`` is
     the inode of the CPU directory, and names this incarnation of the path and no other.
+    ``memory_group`` is None where there is no memory controller for it.
     """
 
     def __init__(self, path: str, paths: Mapping[str, str], directories: Mapping[str, str | None]) -> None:
@@ -30,14 +31,17 @@ class Cgroup:
         self.depth = path.count("/")
         self._cpuset = Path(directories["cpuset"]) if directories["cpuset"] else None
         self._kept: list[Directory] = []
+        self.memory_group: MemoryGroup | None = None
         self._errors = kernel_errors(f"read cgroup {path}")
         try:
             self._cpu = self._open_cpu(str(directories["cpu"]), str(directories["cpuacct"]))
-            self._memory = self._open_memory(directories["memory"])
+            self.memory_group = self._open_memory(directories["memory"])
         except BaseException:
             self.close()
             raise
         self.key = self._cpu.directory.inode
+        # On v1 it may come a moment later than the rest.
+        self.awaits_memory = directories["memory"] is not None and self.memory_group is None
 
     @property
     def writes(self) -> int:
@@ -96,12 +100,11 @@ class Cgroup:
 
     def memory(self) -> MemoryReading | None:
         """None where there is no memory controller for this cgroup."""
-        if self._memory is None:
-            return None
-        with self._errors:
-            return self._memory.read()
+        return None if self.memory_group is None else self.memory_group.read()
 
     def close(self) -> None:
+        if self.memory_group is not None:
+            self.memory_group.close()
         for directory in self._kept:
             directory.close()
 
@@ -122,12 +125,14 @@ class Cgroup:
                 ) from error
             raise
 
-    def _open_memory(self, directory: str | None) -> MemoryFiles | None:
+    def _open_memory(self, directory: str | None) -> MemoryGroup | None:
         if directory is None:
             return None
+        # Its own path on v1, that of the v2 tree otherwise (and on a hybrid host either).
+        own = (self.paths.get(controller, "/") for controller in ("memory", ""))
+        path = next((path for path in own if directory.endswith(path)), self.path)
         try:
-            with kernel_errors(f"open the memory files of cgroup {self.path}"):
-                return MemoryFiles(self._keep(directory))
+            return MemoryGroup(directory, path)
         except CgroupGone:
             return None
 

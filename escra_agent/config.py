@@ -9,10 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from escra_agent.labels import Labels
-from escra_common.configfile import Address, Cpu, Size, load
+from escra_common.configfile import Address, load
 from escra_common.errors import ConfigError
 from escra_common.messages import Mode, Weight
 from escra_common.tls import TlsConfig
+from escra_common.units import Cpu, Size
 
 DEFAULT_PATH = Path("/etc/escra/agent.toml")
 
@@ -22,6 +23,12 @@ Text = Annotated[str, Meta(min_length=1, max_length=255)]
 class DockerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     socket: str = "/run/docker.sock"
+
+
+class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Without ``enabled`` memory limits are shown and left alone."""
+
+    enabled: bool = True
 
 
 class CgroupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +70,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plaintext: bool = False
     tls: TlsConfig | None = None
     docker: DockerConfig = DockerConfig()
+    memory: MemoryConfig = MemoryConfig()
     cgroup: list[CgroupConfig] = []
     fallback: FallbackConfig = FallbackConfig()
     log_level: Literal["debug", "info", "warning", "error"] = "info"

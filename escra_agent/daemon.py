@@ -1,6 +1,8 @@
-"""``escra-agent``: run it, check its configuration, or put every original limit back."""
+"""``escra-agent``: run it, check its configuration, put original limits or the OOM killer back."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -8,7 +10,7 @@ import click
 from escra_agent.app import Agent
 from escra_agent.config import DEFAULT_PATH, load_config
 from escra_agent.hierarchy import Hierarchy
-from escra_agent.originals import OriginalsStore, restore_all
+from escra_agent.originals import OriginalsStore, disarm_all, restore_all
 from escra_common import __version__, command
 from escra_common.errors import EscraError
 
@@ -42,21 +44,39 @@ def check_config(path: Path) -> None:
 @command.config_option(DEFAULT_PATH)
 def restore(path: Path) -> None:
     """Put every original limit back.  Stop the agent first, or it will manage them again."""
+    with _known(path) as (store, hierarchy):
+        outcomes = restore_all(store, hierarchy)
+    for outcome in outcomes:
+        click.echo(f"{outcome.original.name}: {outcome.result}: {outcome.text}")
+    if not outcomes:
+        click.echo("nothing to restore")
+    sys.exit(any(outcome.result == "failed" for outcome in outcomes))
+
+
+@main.command()
+@command.config_option(DEFAULT_PATH)
+def disarm(path: Path) -> None:
+    """Let no task wait for an agent that is not there.  The unit does this after every end of it."""
+    with _known(path) as (store, hierarchy):
+        failures = disarm_all(store, hierarchy)
+    for line in failures:
+        click.echo(line, err=True)
+    sys.exit(bool(failures))
+
+
+@contextmanager
+def _known(path: Path) -> Iterator[tuple[OriginalsStore, Hierarchy]]:
+    """What an agent with this configuration has recorded; an error in the block ends the program."""
     with command.refusing(PROGRAM):
         config = load_config(path)
     try:
         store = OriginalsStore(config.originals_path)
         for line in store.load():
             click.echo(line, err=True)
-        outcomes = restore_all(store, Hierarchy.detect())
+        yield store, Hierarchy.detect()
     except EscraError as error:
         click.echo(f"{PROGRAM}: {error}", err=True)
         sys.exit(1)
-    for outcome in outcomes:
-        click.echo(f"{outcome.original.name}: {outcome.result}: {outcome.text}")
-    if not outcomes:
-        click.echo("nothing to restore")
-    sys.exit(any(outcome.result == "failed" for outcome in outcomes))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,15 @@ needs no right to change.  Everything here raises OSError as the kernel gives it
 """
 
 import os
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-# The longest file read is cpu.stat, with about 300 bytes.
+T = TypeVar("T")
+
+# The longest file read ten times a second is cpu.stat, with about 300 bytes.
 _BUFFER = 4096
+# memory.stat has two to four thousand bytes by now.
+_LONG_BUFFER = 1 << 16
 
 
 class Directory:
@@ -35,8 +41,16 @@ class Directory:
         except FileNotFoundError:
             return None
 
-    def write(self, name: str, text: str) -> None:
-        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._fd)
+    def adopt(self, fd: int) -> None:
+        """Close this one, too."""
+        self._kept.append(fd)
+
+    def has(self, name: str) -> bool:
+        return os.access(name, os.F_OK, dir_fd=self._fd)
+
+    def write(self, name: str, text: str, flags: int = 0) -> None:
+        """``flags`` such as O_NONBLOCK are added for opening."""
+        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC | flags, dir_fd=self._fd)
         try:
             os.write(fd, text.encode())
         finally:
@@ -45,8 +59,25 @@ class Directory:
 
     def close(self) -> None:
         """May be called twice; the descriptors are not to be used after it."""
+        self._fd = -1
         while self._kept:
             os.close(self._kept.pop())
+
+
+class Remembered(Generic[T]):
+    """A kept file that seldom changes: read each time, but parsed only when it did."""
+
+    def __init__(self, fd: int, parse: Callable[[bytes], T]) -> None:
+        self._fd = fd
+        self._parse = parse
+        self._text = b""
+        self._value: T
+
+    def __call__(self) -> T:
+        text = read(self._fd)
+        if text != self._text:
+            self._value, self._text = self._parse(text), text
+        return self._value
 
 
 def read(fd: int) -> bytes:
@@ -58,7 +89,11 @@ def read_number(fd: int | None) -> int:
     return 0 if fd is None else int(read(fd))
 
 
-def read_fields(fd: int) -> dict[bytes, bytes]:
-    """The kernel's "flat keyed" files: a name and a number per line."""
-    words = read(fd).split()
+def read_fields(fd: int, *, long: bool = False) -> dict[bytes, bytes]:
+    """The kernel's "flat keyed" files: a name and a number per line; ``long`` for memory.stat."""
+    return parse_fields(os.pread(fd, _LONG_BUFFER, 0) if long else read(fd))
+
+
+def parse_fields(text: bytes) -> dict[bytes, bytes]:
+    words = text.split()
     return dict(zip(words[::2], words[1::2], strict=True))

@@ -30,7 +30,10 @@ _BROKEN = (aiodocker.DockerError, aiohttp.ClientError, OSError, TypeError, Looku
 
 @dataclass(frozen=True, slots=True)
 class DockerContainer:
-    """A running container.  The limits are what Docker was told, not what the kernel holds."""
+    """A running container.  The limits are what Docker was told, not what the kernel holds.
+
+    ``memory_swap_bytes`` is memory and swap together, as Docker counts on both cgroup versions.
+    """
 
     id: str
     name: str
@@ -39,6 +42,7 @@ class DockerContainer:
     cpu: CpuLimit
     cpuset: str
     memory_bytes: int | None
+    memory_swap_bytes: int | None
 
 
 class EngineLost(EscraError):
@@ -149,6 +153,7 @@ def _running(shown: Mapping[str, Any]) -> DockerContainer | None:
         cpu=_cpu_limit(host.get("NanoCpus") or 0, host.get("CpuQuota") or 0, host.get("CpuPeriod") or 0),
         cpuset=host.get("CpusetCpus") or "",
         memory_bytes=host.get("Memory") or None,
+        memory_swap_bytes=max(0, host.get("MemorySwap") or 0) or None,
     )
 
 

@@ -34,19 +34,22 @@ _WHY_REJECTED = (
     "a quota is at least 1 ms and not below the burst, and on cgroup v1 no limit may be above its "
     "parent's or below a child's"
 )
+WHY_MEMORY_REJECTED = "more is in use than that, and what is in use cannot be taken back"
 
 
 class kernel_errors:
     """Turns the OSErrors of its block into the errors above; others (EMFILE, EIO) pass as they are.
 
-    ``doing`` completes "cannot ..." for people: ``read cpu.stat of /docker/web``.  The object
-    keeps no state, so the fast path enters one instance again and again.
+    ``doing`` completes "cannot ..." for people: ``read cpu.stat of /docker/web``, and ``why_rejected`` says
+    what the kernel may have against a limit.  The object keeps no state, so the fast path enters
+    one instance again and again.
     """
 
-    __slots__ = ("_doing",)
+    __slots__ = ("_doing", "_why_rejected")
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, why_rejected: str = _WHY_REJECTED) -> None:
         self._doing = doing
+        self._why_rejected = why_rejected
 
     def __enter__(self) -> None:
         return None
@@ -61,4 +64,4 @@ class kernel_errors:
             if error.errno in _DENIED:
                 raise CgroupDenied(f"{said}; {_WHY_DENIED}") from error
             if error.errno in _REJECTED:
-                raise LimitRejected(f"{said}; {_WHY_REJECTED}") from error
+                raise LimitRejected(f"{said}; {self._why_rejected}") from error

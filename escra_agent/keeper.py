@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from escra_agent.cgroupfs import Counters, MemoryReading, describe, write_rank
+from escra_agent.cgroupfs import Counters, describe, write_rank
 from escra_agent.errors import CgroupGone
-from escra_agent.roster import Roster, Tracked
+from escra_agent.roster import Roster
+from escra_agent.tracked import Tracked
 from escra_common.errors import EscraError
 from escra_common.messages import (
     MAX_ITEMS,
@@ -16,8 +17,8 @@ from escra_common.messages import (
     Applied,
     CpuLimit,
     CpuOrder,
-    MemoryLevel,
-    MemoryLevels,
+    MemoryAck,
+    MemoryApplied,
     Message,
     Release,
     Sample,
@@ -27,11 +28,6 @@ from escra_common.messages import (
 
 log = structlog.get_logger()
 
-# Memory is only shown so far, not decided on: once a second is enough.
-MEMORY_EVERY = 10
-# A level that moved by less than this share is not worth a message.
-MEMORY_SHARE = 0.01
-
 
 class Keeper:
     """``send`` takes messages for the controller.  Everything here is short and does not wait."""
@@ -39,7 +35,6 @@ class Keeper:
     def __init__(self, roster: Roster, send: Callable[[Message], None]) -> None:
         self._roster = roster
         self._send = send
-        self._ticks = 0
         self.gone: list[Tracked] = []
         self.drift_repairs = 0
         self.writes = 0
@@ -49,22 +44,16 @@ class Keeper:
 
     def tick(self) -> None:
         """Containers that turn out to be gone are collected in ``gone``; the others are not held up."""
-        self._ticks += 1
         samples: list[Sample] = []
-        levels: list[MemoryLevel] = []
         for tracked in list(self._roster.tracked.values()):
             try:
                 self._visit(tracked, samples)
-                if (self._ticks + tracked.key) % MEMORY_EVERY == 0 and (level := _memory(tracked)):
-                    levels.append(level)
             except CgroupGone:
                 self.gone.append(tracked)
             except (EscraError, OSError, ValueError) as error:
                 log.warning("container not read", container=tracked.candidate.name, reason=str(error))
         for start in range(0, len(samples), MAX_ITEMS):
             self._send(Samples(samples[start : start + MAX_ITEMS]))
-        for start in range(0, len(levels), MAX_ITEMS):
-            self._send(MemoryLevels(levels[start : start + MAX_ITEMS]))
 
     def _visit(self, tracked: Tracked, samples: list[Sample]) -> None:
         counters = tracked.cgroup.read()
@@ -138,12 +127,19 @@ class Keeper:
         return waiting
 
     async def release(self, order: Release) -> None:
+        """CPU and memory, each acknowledged with what is in force then."""
         tracked = self._roster.tracked.get(order.key)
-        if tracked is not None:
-            self._send(Applied([Ack(order.key, order.rev, await self._roster.release(tracked))]))
+        if tracked is None:
+            return
+        error = await self._roster.release(tracked)
+        self._send(Applied([Ack(order.key, order.rev, tracked.last.limit)]))
+        if (memory := tracked.memory) is not None:
+            needed = memory.plan.needed_bytes
+            ack = MemoryAck(order.key, order.rev, memory.last.limit, needed, error[:1000])
+            self._send(MemoryApplied([ack]))
 
     def _accept(self, tracked: Tracked, order: CpuOrder) -> CpuLimit | None:
-        if tracked.candidate.labels.mode != "auto" or tracked.candidate.problem:
+        if not tracked.ours:
             log.warning("order refused", container=tracked.candidate.name, reason="it is not ours to limit")
             return None
         counters = tracked.cgroup.read() if order.aligned else tracked.last
@@ -179,21 +175,3 @@ class Keeper:
         if tracked.plan.wanted is not None:
             tracked.plan.wrote(in_force)
         return Ack(tracked.key, tracked.plan.rev, in_force, str(error)[:1000])
-
-
-def _memory(tracked: Tracked) -> MemoryLevel | None:
-    """The memory of a container when it changed enough to be told."""
-    now, told = tracked.cgroup.memory(), tracked.memory
-    if now is None or (told is not None and not _memory_moved(told, now)):
-        return None
-    tracked.memory = now
-    return MemoryLevel(tracked.key, now.used_bytes, now.limit_bytes, now.oom_events, now.oom_kills)
-
-
-def _memory_moved(told: MemoryReading, now: MemoryReading) -> bool:
-    other = (told.limit_bytes, told.oom_events, told.oom_kills) != (
-        now.limit_bytes,
-        now.oom_events,
-        now.oom_kills,
-    )
-    return other or abs(now.used_bytes - told.used_bytes) > MEMORY_SHARE * told.used_bytes

@@ -11,7 +11,18 @@ import structlog
 from escra_agent.config import AgentConfig
 from escra_common.channel import Channel, Heartbeats
 from escra_common.errors import WireError
-from escra_common.messages import Bye, Container, Hello, Message, Release, Samples, SetLimits, Snapshot
+from escra_common.messages import (
+    Bye,
+    Container,
+    DenyMemory,
+    Hello,
+    Message,
+    Release,
+    Samples,
+    SetLimits,
+    SetMemory,
+    Snapshot,
+)
 from escra_common.session import Session
 from escra_common.tls import context
 
@@ -26,11 +37,14 @@ HOPELESS_DELAY_S = 60.0
 SAMPLES_BACKLOG_BYTES = 1 << 20
 SNAPSHOT_ITEMS = 500
 
-Order = SetLimits | Release
+Order = SetLimits | SetMemory | DenyMemory | Release
 
 
 class Link:
-    """``snapshot`` is called once per connection, before anything else is sent on it."""
+    """``snapshot`` is called once per connection, before anything else is sent on it.
+
+    ``turned`` hears when the controller is there (true) and when it is lost.
+    """
 
     def __init__(
         self,
@@ -39,6 +53,7 @@ class Link:
         totals: Heartbeats,
         snapshot: Callable[[], Iterable[Container]],
         obey: Callable[[Order], Awaitable[None]],
+        turned: Callable[[bool], None],
     ) -> None:
         self._address = config.controller
         self._tls = context(config.tls, server=False) if config.tls else None
@@ -46,6 +61,7 @@ class Link:
         self._totals = totals
         self._snapshot = snapshot
         self._obey = obey
+        self._turned = turned
         self._channel: Channel | None = None
         self.dropped_samples = 0
 
@@ -65,6 +81,7 @@ class Link:
             channel.send(message)
         except WireError:
             # Its reader finds out and says so; here the tick goes on.
+            self._lose()
             channel.close()
 
     async def run(self) -> None:
@@ -96,7 +113,7 @@ class Link:
         try:
             return await self._converse(channel)
         finally:
-            self._channel = None
+            self._lose()
             channel.close()
 
     async def _converse(self, channel: Channel) -> tuple[str, bool]:
@@ -122,7 +139,7 @@ class Link:
             case Hello():
                 self._introduce(channel)
                 log.info("controller found", host=message.host, software=message.software)
-            case SetLimits() | Release():
+            case SetLimits() | SetMemory() | DenyMemory() | Release():
                 await self._obey(message)
             case _:
                 pass
@@ -133,6 +150,12 @@ class Link:
             part = containers[start : start + SNAPSHOT_ITEMS]
             channel.send(Snapshot(part, last=start + SNAPSHOT_ITEMS >= len(containers)))
         self._channel = channel
+        self._turned(True)
+
+    def _lose(self) -> None:
+        if self._channel is not None:
+            self._channel = None
+            self._turned(False)
 
     def close(self) -> None:
         if self._channel is not None:

@@ -1,44 +1,86 @@
-"""What a cgroup uses and may use of memory, and how often it ran out.
+"""What the kernel's memory files of one cgroup are read and written for, on either version."""
 
-memory.stat is never read: it can take milliseconds to seconds on hosts with many cgroups (K22).
-"""
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from dataclasses import dataclass
-
-from escra_agent.directory import Directory, read, read_fields, read_number
-
-# v1 shows "no limit" as the largest number of bytes in whole pages: 9223372036854771712 with
-# pages of 4 KiB.  Nobody has an exbibyte.
-_NO_LIMIT = 1 << 60
+from escra_agent.counters import MemoryReading
+from escra_agent.directory import Directory, Remembered
+from escra_common.messages import MemoryLimit
+from escra_common.units import MAX_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryReading:
-    """``oom_events`` and ``oom_kills`` are cumulative; v1 counts kills only, so there they are the same."""
+class Pulse(NamedTuple):
+    """What is looked at ten times a second; see MemoryReading.  On v2 the kernel gives notice of kills."""
 
     used_bytes: int
-    limit_bytes: int | None
-    oom_events: int
+    stalled: bool
+    armed: bool
     oom_kills: int
 
 
-class MemoryFiles:
-    """The files of either version, whichever the directory has; raises OSError as the kernel gives it."""
+class MemoryFiles(Protocol):
+    """Everything raises OSError as the kernel gives it.
 
-    def __init__(self, directory: Directory) -> None:
-        v1 = directory.keep_optional("memory.usage_in_bytes")
-        self._used = directory.keep("memory.current") if v1 is None else v1
-        self._limit = directory.keep("memory.max" if v1 is None else "memory.limit_in_bytes")
-        self._events = directory.keep("memory.events" if v1 is None else "memory.oom_control")
+    ``writes`` counts the limits written; ``banded`` says that there is a memory.high.
+    """
+
+    directory: Directory
+    banded: bool
+    limit_file: str
+    writes: int
+
+    def pulse(self) -> Pulse:
+        """Cheap."""
 
     def read(self) -> MemoryReading:
-        # memory.events (v2): oom 3, oom_kill 1;  memory.oom_control (v1): under_oom 0, oom_kill 1
-        events = read_fields(self._events)
-        kills = int(events.get(b"oom_kill", 0))
-        limit = read(self._limit).strip()
-        return MemoryReading(
-            used_bytes=read_number(self._used),
-            limit_bytes=None if limit == b"max" or int(limit) >= _NO_LIMIT else int(limit),
-            oom_events=int(events.get(b"oom", kills)),
-            oom_kills=kills,
-        )
+        """All of it."""
+
+    def read_limit(self) -> MemoryLimit:
+        """Cheap, too."""
+
+    def cache_bytes(self) -> int:
+        """File cache that the kernel would drop first; costs up to milliseconds on a crowded host (K22)."""
+
+    def raise_limit(self, limit: MemoryLimit) -> None:
+        """Write what differs; does not wait, if no part of ``limit`` is below what is in use."""
+
+    def make_room(self, limit: MemoryLimit) -> None:
+        """Drop file cache until ``limit`` fits, as far as that goes.  May take seconds."""
+
+    def lower_limit(self, limit: MemoryLimit) -> None:
+        """Write what differs; EBUSY, and the old limit, when more is in use than that."""
+
+    def arm(self) -> None:
+        """v1: let tasks wait at the limit rather than kill one (K11).  Nothing on v2.
+
+        Only a page fault waits: a system call that finds no memory fails with ENOMEM, where else a task
+        would be killed.  So a need had better be met before the limit is.
+        """
+
+    def disarm(self) -> None:
+        """Those who wait are free to go on, or to be killed."""
+
+    def notification(self) -> tuple[int, int]:
+        """A descriptor and the epoll event in which the kernel gives notice on it."""
+
+    def heard(self) -> None:
+        """Ready for the next notice."""
+
+    def failures(self, directory: Path) -> int:
+        """How often that cgroup's own limit was met and, as far as v2 tells, nothing was left to free."""
+
+
+def limit_at(path: Path) -> int | None:
+    """A limit file of another cgroup; None is no limit."""
+    return limit_bytes(path.read_bytes())
+
+
+def optional_limit(directory: Directory, name: str) -> Remembered[int | None] | None:
+    fd = directory.keep_optional(name)
+    return None if fd is None else Remembered(fd, limit_bytes)
+
+
+def limit_bytes(text: bytes) -> int | None:
+    """v1 says "no limit" as a number of exbibytes, and nobody has a pebibyte."""
+    text = text.strip()
+    return None if text == b"max" or int(text) > MAX_BYTES else int(text)

@@ -16,8 +16,10 @@ import msgspec
 from escra_agent.cgroupfs import Cgroup, describe, write_rank
 from escra_agent.errors import CgroupGone
 from escra_agent.hierarchy import Hierarchy
+from escra_agent.memorycut import give_back, stand_down
+from escra_agent.memorygroup import describe_memory
 from escra_common.errors import EscraError
-from escra_common.messages import CpuLimit
+from escra_common.messages import CpuLimit, MemoryLimit
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -28,7 +30,10 @@ class StoreError(EscraError):
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """``key`` and ``paths`` are the Cgroup's, ``path`` is for people, ``id`` and ``name`` the container's."""
+    """``key`` and ``paths`` are the Cgroup's, ``path`` is for people, ``id`` and ``name`` the container's.
+
+    Without ``memory`` its memory limit was never changed, nor its OOM killer.
+    """
 
     key: int
     id: str
@@ -37,6 +42,7 @@ class Original:
     boot_id: str
     limit: CpuLimit
     paths: Mapping[str, str]
+    memory: MemoryLimit | None = None
 
 
 class OriginalsStore:
@@ -155,14 +161,50 @@ def restore_all(store: OriginalsStore, hierarchy: Hierarchy, keep: Container[int
             outcomes.append(_failure(original, error))
     opened.sort(key=lambda item: write_rank(item[2], item[0].limit, item[1].depth))
     for original, cgroup, _ in opened:
-        try:
-            outcomes.append(Outcome(original, "restored", describe(cgroup.write_limit(original.limit))))
-        except EscraError as error:
-            outcomes.append(_failure(original, error))
-        finally:
-            cgroup.close()
+        outcomes.append(_restore(original, cgroup))
+        cgroup.close()
     store.forget(*(outcome.original.key for outcome in outcomes if outcome.result != "failed"))
     return outcomes
+
+
+def disarm_all(store: OriginalsStore, hierarchy: Hierarchy) -> list[str]:
+    """Let no task of what is recorded wait for us (see stand_down); what failed, for people."""
+    failures = []
+    for original in store.all():
+        try:
+            cgroup, _ = _reopen(original, hierarchy)
+            try:
+                if original.memory is not None and cgroup.memory_group is not None:
+                    stand_down(cgroup.memory_group, original.memory)
+            finally:
+                cgroup.close()
+        except CgroupGone:
+            continue
+        except EscraError as error:
+            failures.append(str(error))
+    return failures
+
+
+def _restore(original: Original, cgroup: Cgroup) -> Outcome:
+    """CPU and memory, each also when the other fails."""
+    texts, failures = [], []
+    group = cgroup.memory_group
+    if original.memory is not None and group is not None:
+        try:
+            in_force, reason = give_back(group, original.memory)
+            failures += [reason] if reason else []
+            texts.append(f"memory {describe_memory(in_force)}")
+        except EscraError as error:
+            failures.append(str(error))
+    try:
+        texts.insert(0, describe(cgroup.write_limit(original.limit)))
+    except CgroupGone as error:
+        return _failure(original, error)
+    except EscraError as error:
+        failures.append(str(error))
+    if failures:
+        return Outcome(original, "failed", "; ".join(failures))
+    return Outcome(original, "restored", ", ".join(texts))
 
 
 def _reopen(original: Original, hierarchy: Hierarchy) -> tuple[Cgroup, CpuLimit]:

@@ -2,88 +2,42 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import structlog
 
-from escra_agent.cgroupfs import Cgroup, Counters, MemoryReading, describe
+from escra_agent.cgroupfs import describe
 from escra_agent.errors import CgroupGone
 from escra_agent.hierarchy import Hierarchy
-from escra_agent.labels import Labels
+from escra_agent.inspection import inspect
+from escra_agent.memorycut import Cutter
+from escra_agent.memorygroup import describe_memory
 from escra_agent.originals import Original, OriginalsStore, Outcome, restore_all
 from escra_agent.planner import Plan
-from escra_agent.sampler import Sampler
+from escra_agent.tracked import Candidate, Tracked
 from escra_common.errors import EscraError
-from escra_common.messages import Appeared, Container, CpuLimit, Gone, Message
+from escra_common.messages import Appeared, CpuLimit, Gone, MemoryLimit, Message
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Somebody says that a container should take part.  ``problem`` is why it cannot."""
-
-    id: str
-    name: str
-    open: Callable[[], Cgroup]
-    labels: Labels
-    problem: str = ""
-
-
-@dataclass(slots=True)
-class Tracked:
-    candidate: Candidate
-    cgroup: Cgroup
-    original: CpuLimit
-    last: Counters
-    plan: Plan
-    cap_milli: int | None
-    pinned: bool
-    sampler: Sampler = field(default_factory=Sampler)
-    idle: bool = False
-    drift_logged: bool = False
-    memory: MemoryReading | None = None
-
-    @property
-    def key(self) -> int:
-        return self.cgroup.key
-
-    def describe(self) -> Container:
-        """As the controller should know it.
-
-        A limit that somebody else changed under us is repaired within a tick, so what we stand for is said.
-        """
-        labels = self.candidate.labels
-        return Container(
-            key=self.key,
-            id=self.candidate.id,
-            name=self.candidate.name,
-            app=labels.app,
-            cgroup=self.cgroup.path,
-            mode=labels.mode,
-            original=self.original,
-            in_force=self.plan.wanted or self.last.limit,
-            managed=self.plan.wanted is not None,
-            weight=labels.weight,
-            cpu_min_milli=labels.cpu_min_milli,
-            cpu_max_milli=labels.cpu_max_milli,
-            memory_min_bytes=labels.memory_min_bytes,
-            memory_max_bytes=labels.memory_max_bytes,
-            cap_milli=self.cap_milli,
-            pinned=self.pinned,
-            problem=self.candidate.problem[:1000],
-        )
 
 
 class Roster:
     """``announce`` takes the messages about containers that come, change and go."""
 
     def __init__(
-        self, hierarchy: Hierarchy, store: OriginalsStore, announce: Callable[[Message], None]
+        self,
+        hierarchy: Hierarchy,
+        store: OriginalsStore,
+        announce: Callable[[Message], None],
+        cutter: Cutter,
+        *,
+        manage_memory: bool = True,
     ) -> None:
         self._hierarchy = hierarchy
         self._store = store
         self._announce = announce
+        self._cutter = cutter
+        self._manage_memory = manage_memory
         # The store is written in a thread, by one at a time.
         self._disk = asyncio.Lock()
         self.tracked: dict[int, Tracked] = {}
@@ -107,8 +61,10 @@ class Roster:
         for tracked in opened:
             self.tracked[tracked.key] = tracked
             if tracked.candidate.labels.mode == "off":
-                await self._give_back(tracked)
-                await self._forget(tracked.key)
+                if await self._give_back(tracked):
+                    await self._forget(tracked.key)
+            elif tracked.memory and tracked.memory.problem:
+                await self._give_memory_back(tracked)
             log.info(
                 "container appeared",
                 kind="container_appeared",
@@ -122,8 +78,7 @@ class Roster:
         """Let go of a container: it ended, or, with ``give_back``, it is not ours to manage any more."""
         if self.tracked.pop(tracked.key, None) is None:
             return
-        if give_back:
-            await self._give_back(tracked)
+        done = not give_back or await self._give_back(tracked)
         self._announce(Gone(tracked.key))
         log.info(
             "container gone",
@@ -133,21 +88,32 @@ class Roster:
             reason="given back" if give_back else "ended",
         )
         tracked.cgroup.close()
-        await self._forget(tracked.key)
+        if done:
+            await self._forget(tracked.key)
 
-    async def change(self, tracked: Tracked, candidate: Candidate, original: CpuLimit | None) -> None:
-        """Its name or its wishes changed, or somebody gave it another limit of its own (docker update)."""
+    async def change(
+        self,
+        tracked: Tracked,
+        candidate: Candidate,
+        cpu: CpuLimit | None = None,
+        memory: MemoryLimit | None = None,
+    ) -> None:
+        """Its name or its wishes changed, or somebody gave it other limits of its own (docker update)."""
         tracked.candidate = candidate
-        if original is not None:
-            tracked.original = original
+        if cpu is not None:
+            tracked.original = cpu
+        if memory is not None and tracked.memory is not None:
+            tracked.memory.original = memory
+            tracked.memory.plan.shape = replace(tracked.memory.plan.shape, original=memory)
+        if cpu is not None or memory is not None:
             async with self._disk:
                 await asyncio.to_thread(self._store.remember, self._original(tracked))
         self._announce(Appeared(tracked.describe()))
 
-    async def release(self, tracked: Tracked) -> CpuLimit:
-        """Give the original limit back but keep watching; what is in force then."""
-        await self._give_back(tracked)
-        return tracked.last.limit
+    async def release(self, tracked: Tracked) -> str:
+        """Give the original limits back but keep watching; why the memory limit is another, or ""."""
+        self._give_cpu_back(tracked)
+        return await self._give_memory_back(tracked)
 
     async def restore_unclaimed(self) -> None:
         """Originals of containers that nobody wants managed any more, left over from an earlier agent."""
@@ -175,43 +141,63 @@ class Roster:
             log.warning("container left alone", container=candidate.name, reason=str(error))
             return None
         try:
-            return self._inspect(candidate, cgroup)
+            if cgroup.key in self.tracked:
+                cgroup.close()
+                return None
+            known = self._store.get(cgroup.key)
+            return inspect(candidate, cgroup, known, manage_memory=self._manage_memory)
         except EscraError as error:
             cgroup.close()
             if not isinstance(error, CgroupGone):
                 log.warning("container left alone", container=candidate.name, reason=str(error))
             return None
 
-    def _inspect(self, candidate: Candidate, cgroup: Cgroup) -> Tracked | None:
-        if cgroup.key in self.tracked:
-            cgroup.close()
-            return None
-        counters = cgroup.read(fresh=True)
-        known = self._store.get(cgroup.key)
-        original = known.limit if known else counters.limit
-        # An earlier agent recorded the original; if the kernel holds another limit, we wrote it.
-        held = counters.limit if known and counters.limit != original else None
-        cap, pinned = cgroup.cap_milli(), cgroup.pinned()
-        return Tracked(candidate, cgroup, original, counters, Plan(held), cap, pinned)
+    async def _give_back(self, tracked: Tracked) -> bool:
+        """Whether that worked; a refusal is logged and its record kept for `escra-agent restore`."""
+        cpu_done = self._give_cpu_back(tracked)
+        return not await self._give_memory_back(tracked) and cpu_done
 
-    async def _give_back(self, tracked: Tracked) -> None:
-        """Write the original limit; a refusal is logged and its record kept for `escra-agent restore`."""
+    def _give_cpu_back(self, tracked: Tracked) -> bool:
         tracked.plan = Plan(None)
         known = self._store.get(tracked.key)
         if known is None:
-            return
+            return True
         try:
             limit = tracked.cgroup.write_limit(known.limit)
             tracked.last = tracked.cgroup.read(fresh=True)
         except EscraError as error:
             log.warning("limit not given back", kind="write_failed", reason=str(error))
-            return
+            return isinstance(error, CgroupGone)
+        self._log_given_back(tracked, describe(limit))
+        return True
+
+    async def _give_memory_back(self, tracked: Tracked) -> str:
+        """Why the original memory limit is not in force; "" when it is."""
+        memory, known = tracked.memory, self._store.get(tracked.key)
+        if memory is None:
+            return ""
+        memory.plan.let_go()
+        if known is None or known.memory is None:
+            return ""
+        try:
+            in_force, reason = await self._cutter.give_back(memory.group, known.memory)
+        except EscraError as error:
+            reason = "" if isinstance(error, CgroupGone) else str(error)
+        else:
+            memory.last = replace(memory.last, limit=in_force, armed=False, stalled=False)
+            if not reason:
+                self._log_given_back(tracked, f"memory {describe_memory(in_force)}")
+        if reason:
+            log.warning("memory limit not given back", kind="write_failed", reason=reason)
+        return reason
+
+    def _log_given_back(self, tracked: Tracked, what: str) -> None:
         log.info(
             "original limit given back",
             kind="container_released",
             app=tracked.candidate.labels.app,
             container=tracked.candidate.name,
-            reason=describe(limit),
+            reason=what,
         )
 
     async def _forget(self, *keys: int) -> None:
@@ -230,7 +216,17 @@ class Roster:
             self._store.boot_id,
             tracked.original,
             tracked.cgroup.paths,
+            self._original_memory(tracked),
         )
+
+    def _original_memory(self, tracked: Tracked) -> MemoryLimit | None:
+        """None is: memory was never touched.  What an earlier agent recorded stays until it is given back."""
+        if tracked.memory is None:
+            return None
+        if not tracked.memory.problem:
+            return tracked.memory.original
+        known = self._store.get(tracked.key)
+        return known.memory if known else None
 
     def _set_problem(self, tracked: Tracked, problem: str) -> None:
         c = tracked.candidate

@@ -12,8 +12,10 @@ from escra_agent.docker import Changed, DockerContainer, DockerWatcher, Started,
 from escra_agent.errors import CgroupGone
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.labels import LabelError, Labels, parse_labels
-from escra_agent.roster import Candidate, Roster
+from escra_agent.roster import Roster
+from escra_agent.tracked import Candidate, Tracked
 from escra_common.errors import EscraError
+from escra_common.messages import MemoryLimit
 
 log = structlog.get_logger()
 
@@ -75,8 +77,9 @@ class DockerSource:
             return
         self._told[container.id] = container
         # `docker update` says what the limit should be without us: that is the original now.
-        original = container.cpu if container.cpu != told.cpu else None
-        await self._roster.change(tracked, self._candidate(container), original)
+        cpu = container.cpu if container.cpu != told.cpu else None
+        memory = _memory_limit(container, tracked) if _memory(container) != _memory(told) else None
+        await self._roster.change(tracked, self._candidate(container), cpu, memory)
 
     def _candidate(self, container: DockerContainer) -> Candidate:
         problem = ""
@@ -95,6 +98,7 @@ class CgroupSource:
         self._hierarchy = hierarchy
         self._entries: dict[str, CgroupConfig] = {}
         self._said: dict[str, str] = {}
+        self._waited: set[str] = set()
         self._scanning = asyncio.Lock()
 
     async def configure(self, entries: list[CgroupConfig]) -> None:
@@ -125,17 +129,41 @@ class CgroupSource:
 
     def _try(self, container_id: str, entry: CgroupConfig) -> Cgroup | None:
         try:
-            return self._hierarchy.open(entry.path)
+            cgroup = self._hierarchy.open(entry.path)
         except EscraError as error:
             # Not there yet is no trouble; whatever else it is, is said once.
             if not isinstance(error, CgroupGone) and self._said.get(container_id) != str(error):
                 self._said[container_id] = str(error)
                 log.warning("cgroup left alone", container=entry.title, reason=str(error))
             return None
+        if cgroup.awaits_memory and container_id not in self._waited:
+            # On v1 the hierarchies of a new cgroup come one after the other: at the next scan all are there.
+            self._waited.add(container_id)
+            cgroup.close()
+            return None
+        self._waited.discard(container_id)
+        return cgroup
 
 
 def _opened(cgroup: Cgroup) -> Callable[[], Cgroup]:
     return lambda: cgroup
+
+
+def _memory(container: DockerContainer) -> tuple[int | None, int | None]:
+    return container.memory_bytes, container.memory_swap_bytes
+
+
+def _memory_limit(container: DockerContainer, tracked: Tracked) -> MemoryLimit | None:
+    """What Docker means, as this version of cgroups says it: v2 counts swap by itself."""
+    if tracked.memory is None:
+        return None
+    memory, total = container.memory_bytes, container.memory_swap_bytes
+    if memory is None:
+        total = None
+    if not tracked.memory.group.banded:
+        return MemoryLimit(memory, None, total)
+    swap = None if memory is None or total is None else max(0, total - memory)
+    return MemoryLimit(memory, tracked.memory.original.high_bytes, swap)
 
 
 def _trouble(line: str) -> None:

@@ -10,20 +10,12 @@ import msgspec
 from msgspec import inspect
 
 from escra_common.errors import ConfigError
-from escra_common.units import parse_bytes, parse_cpu
+from escra_common.units import Cpu, Size, parse_bytes, parse_cpu
 
 T = TypeVar("T")
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]*)`(?: - at `\$(?P<path>.*)`)?")
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
-
-
-class Cpu(int):
-    """An amount of CPU in a configuration (``2``, ``0.5``, ``"1500m"``), in millicores."""
-
-
-class Size(int):
-    """An amount of memory in a configuration (``"2GiB"``), in bytes."""
 
 
 class Address(str):

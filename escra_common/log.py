@@ -34,6 +34,8 @@ MESSAGE_IDS = {
     "container_gone": "194e7a0b99654bc3b7ff7a6540b6624c",
     "container_released": "5d4e3c8797d94a888642e5e26b6c5421",
     "write_failed": "e29defdcf70c46c28ba9b9919dc2dfaa",
+    "memory_denied": "12e314a02bb34fdd91d231a21d8fa908",
+    "oom_killed": "7562523666024e9a83aa62c16834c10d",
     "bad_peer": "698d2dd1d8c447df914d6a780e5d96ee",
     "config_reloaded": "995a6e96fdbd4e74a909f38ddfb264c9",
     "config_refused": "391097317afb42b1965da404f9e25935",

@@ -45,6 +45,34 @@ class CpuLimit(_Wire, frozen=True):
     burst_usec: Quota = 0
 
 
+class MemoryLimit(_Wire, frozen=True):
+    """A memory limit as the kernel holds it, in bytes; None is no limit.
+
+    ``high_bytes`` is memory.high of v2 (v1 has none).  ``swap_bytes`` is what the kernel's own
+    file says: memory.swap.max on v2, memory and swap together (memsw) on v1.
+    """
+
+    max_bytes: Size | None
+    high_bytes: Size | None = None
+    swap_bytes: Size | None = None
+
+
+class ContainerMemory(_Wire, frozen=True):
+    """The memory side of a container; ``original``, ``in_force`` and ``managed`` as for CPU.
+
+    ``needed_bytes`` is what it uses without the file cache the kernel would drop first.
+    ``cap_bytes`` is the tightest limit above it in the tree.
+    ``problem`` is why its memory cannot be managed although its CPU may be.
+    """
+
+    original: MemoryLimit
+    in_force: MemoryLimit
+    managed: bool = False
+    needed_bytes: Size = 0
+    cap_bytes: Size | None = None
+    problem: Text = ""
+
+
 class Hello(_Wire, frozen=True, tag="hello"):
     """First message of both sides."""
 
@@ -67,6 +95,7 @@ class Container(_Wire, frozen=True):
     write, ``in_force`` what the kernel holds now.  ``managed`` says that Escra wrote the limit
     in force.  ``cap_milli`` is the tightest limit above it in the tree.  ``problem`` is why
     it cannot be managed (a label that does not parse, a denied write), for people to read.
+    ``memory`` is None where there is no memory controller for it.
     """
 
     key: Key
@@ -86,6 +115,7 @@ class Container(_Wire, frozen=True):
     cap_milli: Milli | None = None
     pinned: bool = False
     problem: Text = ""
+    memory: ContainerMemory | None = None
 
 
 class Snapshot(_Wire, frozen=True, tag="snapshot"):
@@ -130,15 +160,53 @@ class Samples(_Wire, frozen=True, tag="samples"):
 
 
 class MemoryLevel(_Wire, frozen=True):
+    """Memory as the kernel counts it.
+
+    ``peak_bytes`` is the most seen in use since the level before, ``cache_bytes`` the file cache
+    that the kernel would drop first, as last looked at.  The rest counts since the cgroup was made:
+    ``high`` and ``max`` are how often use ran into memory.high and the limit (v1 knows the limit
+    only), ``oom`` how often nothing could be freed there (v1 does not count it), ``oom_kills`` tasks killed.
+    """
+
     key: Key
     used_bytes: Size
     limit_bytes: Size | None
     oom_events: Count = 0
     oom_kills: Count = 0
+    peak_bytes: Size = 0
+    cache_bytes: Size = 0
+    high_events: Count = 0
+    max_events: Count = 0
 
 
 class MemoryLevels(_Wire, frozen=True, tag="memory"):
     levels: Annotated[list[MemoryLevel], Meta(max_length=MAX_ITEMS)]
+
+
+class MemoryNeed(_Wire, frozen=True, tag="need"):
+    """A container is about to run out of memory, or has (``paused``: its tasks wait in the kernel).
+
+    Sent at once and never left out.  ``serial`` numbers the needs of one container: it is sent
+    again under the same serial until it is answered by an order or a denial.  ``limit_bytes`` is the limit
+    in force when it was seen: a need below the limit of now was met already.  ``growth`` in bytes per
+    second; ``seen_usec`` is when the kernel gave notice, on the agent's monotonic clock.
+    """
+
+    key: Key
+    serial: Count
+    limit_bytes: Size
+    needed_bytes: Size
+    growth: Size
+    paused: bool
+    seen_usec: Count
+
+
+class OomKilled(_Wire, frozen=True, tag="oom-killed"):
+    """The kernel killed ``kills`` tasks; ``cause`` says at whose limit, as far as can be told."""
+
+    key: Key
+    kills: Count
+    cause: Text
 
 
 class Ack(_Wire, frozen=True):
@@ -154,6 +222,24 @@ class Applied(_Wire, frozen=True, tag="applied"):
     acks: Annotated[list[Ack], Meta(max_length=MAX_ITEMS)]
 
 
+class MemoryAck(_Wire, frozen=True):
+    """As ``Ack``; ``needed_bytes`` was read after the write.
+
+    ``answer_usec``: when the write met an outstanding need, the time since the kernel gave notice of it.
+    """
+
+    key: Key
+    rev: Count
+    in_force: MemoryLimit
+    needed_bytes: Size = 0
+    error: Text = ""
+    answer_usec: Count = 0
+
+
+class MemoryApplied(_Wire, frozen=True, tag="memory-applied"):
+    acks: Annotated[list[MemoryAck], Meta(max_length=MAX_ITEMS)]
+
+
 class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     """Sent when nothing else was for a second; the agent's counters are totals since it started."""
 
@@ -163,6 +249,7 @@ class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     drift_repairs: Count = 0
     writes: Count = 0
     refill_usec: Count = 0
+    memory_writes: Count = 0
 
 
 class CpuOrder(_Wire, frozen=True):
@@ -183,8 +270,34 @@ class SetLimits(_Wire, frozen=True, tag="set"):
     orders: Annotated[list[CpuOrder], Meta(max_length=MAX_ITEMS)]
 
 
+class MemoryOrder(_Wire, frozen=True):
+    """The memory limit to hold from now on.
+
+    A raise is written at once.  A cut is made as far as it harms nobody: never below what the container
+    needs plus ``margin_bytes``, and the acknowledgement says how far that was.  The first order for a
+    container that is not managed yet is carried out wholly or not at all.
+    """
+
+    key: Key
+    rev: Count
+    max_bytes: Size
+    margin_bytes: Size = 0
+
+
+class SetMemory(_Wire, frozen=True, tag="set-memory"):
+    orders: Annotated[list[MemoryOrder], Meta(max_length=MAX_ITEMS)]
+
+
+class DenyMemory(_Wire, frozen=True, tag="deny-memory"):
+    """There is no memory for this need: let the kernel do what it does at a limit."""
+
+    key: Key
+    serial: Count
+    reason: Text
+
+
 class Release(_Wire, frozen=True, tag="release"):
-    """Stop managing this container: put its original limit back, and acknowledge with ``rev``."""
+    """Stop managing this container: put its original limits back, and acknowledge both with ``rev``."""
 
     key: Key
     rev: Count
@@ -197,6 +310,19 @@ class Bye(_Wire, frozen=True, tag="bye"):
     retry: bool = True
 
 
-FromAgent = Hello | Snapshot | Appeared | Gone | Samples | MemoryLevels | Applied | Heartbeat | Bye
-FromController = Hello | SetLimits | Release | Heartbeat | Bye
+FromAgent = (
+    Hello
+    | Snapshot
+    | Appeared
+    | Gone
+    | Samples
+    | MemoryLevels
+    | MemoryNeed
+    | OomKilled
+    | Applied
+    | MemoryApplied
+    | Heartbeat
+    | Bye
+)
+FromController = Hello | SetLimits | SetMemory | DenyMemory | Release | Heartbeat | Bye
 Message = FromAgent | FromController

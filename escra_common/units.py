@@ -10,6 +10,15 @@ from typing import NewType
 Millicores = NewType("Millicores", int)
 Bytes = NewType("Bytes", int)
 
+
+class Cpu(int):
+    """An amount of CPU in a configuration (``2``, ``0.5``, ``"1500m"``), in millicores."""
+
+
+class Size(int):
+    """An amount of memory in a configuration (``"2GiB"``), in bytes."""
+
+
 # K1: the kernel refuses a quota below 1 ms, and a period outside 1 ms..1 s.
 MIN_QUOTA_USEC = 1_000
 MIN_PERIOD_USEC = 1_000

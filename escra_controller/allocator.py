@@ -4,13 +4,13 @@ Shrinks go out at once and free nothing until they are acknowledged; growth is p
 what is free by then; when that is not enough, those above their fair share give.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil
 
 from escra_common.messages import Ack
-from escra_controller.events import Decision, Instruction, SetLimit
+from escra_controller.events import SetLimit
 from escra_controller.policy import Seen, Settings, Wish
+from escra_controller.rounds import Round
 from escra_controller.sharing import Claim, Holding, donations, max_min
 from escra_controller.state import (
     REFILL_TOLERANCE,
@@ -40,31 +40,13 @@ RELIEF = 1.25
 RETRY_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One round of decisions about one application; ``out`` collects the instructions.
-
-    ``reachable`` are the members whose agents are connected: the others keep, and are counted at,
-    what they hold.
-    """
-
-    app: App
-    reachable: Sequence[Member]
-    now: float
-    out: list[Instruction]
-
-
 class Allocator:
-    """Stateless but for its settings and the last revision; the state is the application's."""
+    """Stateless but for its settings; the state is the application's.  ``next_rev`` numbers the orders."""
 
-    def __init__(self, settings: Settings, grace_until: float) -> None:
+    def __init__(self, settings: Settings, grace_until: float, next_rev: Callable[[], int]) -> None:
         self._s = settings
         self._grace_until = grace_until
-        self._rev = 0
-
-    def next_rev(self) -> int:
-        self._rev += 1
-        return self._rev
+        self._next_rev = next_rev
 
     # ---- what starts a round -------------------------------------------------------
 
@@ -152,7 +134,7 @@ class Allocator:
             if amount - claim.floor >= min(_least_growth(claim.floor), claim.want - claim.floor) > 0:
                 self._order(r, member, amount, wish)
             elif wish.throttled:
-                self._note(member, wish, r.now)
+                r.note(member, wish)
             if amount < claim.want:
                 app.unmet[key] = (wish, until)
         self._share(r)
@@ -238,7 +220,7 @@ class Allocator:
             target, aligned, refill = self._within_refills(r, member, before, wanted)
             if target < wanted and target - before < _least_growth(before):
                 return
-        rev = self.next_rev()
+        rev = self._next_rev()
         for recent in (r.app.refills, member.refills):
             recent.add(refill, r.now)
         r.app.counted.add(r.app.ledger.counted, r.now)
@@ -249,7 +231,7 @@ class Allocator:
         member.limit = target
         member.last_rev = rev
         r.out.append(SetLimit(*member.key, rev, target, self._charge(target) - target, aligned))
-        self._record(r, member, wish, before, target)
+        r.record(member, "cpu", wish, before, target)
 
     def _within_refills(self, r: Round, member: Member, before: int, target: int) -> tuple[int, bool, int]:
         """How far a raise may go now, whether its write must wait for a boundary, and what it hands out.
@@ -289,8 +271,7 @@ class Allocator:
             r.app.unmet.pop(member.key, None)
             member.state, member.limit = "new", None
             member.retry_at = r.now + RETRY_S
-        wish = Wish(asked or 0, "refused", ack.error)
-        self._record(r, member, wish, asked, limit)
+        r.record(member, "cpu", Wish(asked or 0, "refused", ack.error), asked, limit)
 
     def _held(self, app: App, member: Member, ack: Ack) -> int:
         held = charge_millicores(ack.in_force)
@@ -303,19 +284,6 @@ class Allocator:
     def _affordable(self, free: float) -> int:
         return int(free / (1 + self._s.burst))
 
-    # ---- the record ----------------------------------------------------------------
-
-    def _note(self, member: Member, wish: Wish, now: float) -> None:
-        """A wish that could not be met is worth a line, once a second."""
-        last = member.decisions[-1] if member.decisions else None
-        if last is None or last.rule != wish.rule or now - last.at >= 1:
-            member.decisions.append(_decision(member, wish, member.limit, member.limit, now))
-
-    def _record(self, r: Round, member: Member, wish: Wish, before: int | None, after: int | None) -> None:
-        decision = _decision(member, wish, before, after, r.now)
-        member.decisions.append(decision)
-        r.out.append(decision)
-
 
 def _least_growth(limit: int) -> int:
     return max(LEAST_GROWTH_MILLI, int(LEAST_GROWTH * limit))
@@ -324,18 +292,3 @@ def _least_growth(limit: int) -> int:
 def _cutting(member: Member) -> bool:
     """Whether its last order lowered the limit."""
     return member.raised_by != member.last_rev
-
-
-def _decision(member: Member, wish: Wish, before: int | None, after: int | None, now: float) -> Decision:
-    return Decision(
-        at=now,
-        app=member.info.app,
-        host=member.key.host,
-        container=member.info.name,
-        key=member.key.key,
-        rule=wish.rule,
-        cause=wish.cause,
-        before_milli=before,
-        after_milli=after,
-        numbers=wish.numbers,
-    )

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Controller:
         self._path = path
         self._config = config
         now = time.monotonic()
-        self._engine = Engine(config.policy, now, config.grace_s)
+        self._engine = Engine(config.policy, now, config.grace_s, config.memory)
         self._desk = Desk(self._engine, now)
         self._server = AgentServer(socket.gethostname(), self._handle)
         self._watchdog = Watchdog()
@@ -114,7 +114,7 @@ class Controller:
             return
         fixed = [
             name
-            for name in ("listen", "tls", "policy", "grace_s", "log_level")
+            for name in ("listen", "tls", "policy", "memory", "grace_s", "log_level")
             if getattr(config, name) != getattr(self._config, name)
         ]
         self._config = config
@@ -133,17 +133,22 @@ class Controller:
 
 
 def _log_decision(decision: Decision) -> None:
-    failed = decision.rule == "refused"
-    emit = log.warning if failed else log.info
+    kind = _KINDS.get(decision.rule, "limit_changed")
+    amount: Callable[[int], float] = cores if decision.resource == "cpu" else int
+    emit = log.info if kind == "limit_changed" else log.warning
     emit(
-        "limit changed",
-        kind="write_failed" if failed else "limit_changed",
+        "limit changed" if kind == "limit_changed" else decision.cause,
+        kind=kind,
         app=decision.app,
         container=decision.container,
         host=decision.host,
-        old=None if decision.before_milli is None else cores(decision.before_milli),
-        new=None if decision.after_milli is None else cores(decision.after_milli),
-        unit="cores",
+        old=None if decision.before is None else amount(decision.before),
+        new=None if decision.after is None else amount(decision.after),
+        unit="cores" if decision.resource == "cpu" else "bytes",
         reason=decision.rule,
         cause=decision.cause,
     )
+
+
+# The rules that are trouble rather than control.
+_KINDS = {"refused": "write_failed", "denied": "memory_denied", "oom-kill": "oom_killed"}

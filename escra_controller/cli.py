@@ -19,11 +19,13 @@ from escra_controller.render import Paint, Tone, plain
 
 DEGRADED = 5
 WATCH_S = 2.0
+FOLLOW_S = 0.3
 
 EPILOG = """\b
 Examples:
   escra ps shop --watch
   escra explain checkout
+  escra events shop --follow
 \b
 Exit status:
   0 ok, 1 failed, 2 wrong usage, 3 the controller is not running,
@@ -64,6 +66,13 @@ class _Asker:
         if self._as_json:
             lines = [json.dumps(data, indent=None if compact else 2)]
         click.echo("\n".join(lines), color=self._colour)
+
+    def show_lines(self, rows: list[Any], lines: list[str]) -> None:
+        """A list that goes on: as JSON, every row is a line of its own."""
+        if self._as_json:
+            lines = [json.dumps(row) for row in rows]
+        if lines:
+            click.echo("\n".join(lines), color=self._colour)
 
     def show_list(
         self, view: Callable[..., list[str]], watch: float | None, op: str, **arguments: Any
@@ -167,6 +176,26 @@ def explain(container: str, limit: int, **options: Any) -> None:
     asker = _Asker(**options)
     data = asker.ask("explain", container=container, limit=limit)
     asker.show(data, views.explain(data, time.time(), asker.paint))
+
+
+@main.command()
+@click.argument("app", required=False)
+@click.option("-n", "--limit", type=click.IntRange(1, 2000), default=20, show_default=True, help="Decisions.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on.")
+@_shared
+def events(app: str | None, limit: int, follow: bool, **options: Any) -> None:
+    """What was decided lately, about CPU and memory, and why.  With --json one object per line."""
+    asker = _Asker(**options)
+    arguments = {} if app is None else {"app": app}
+    rows = asker.ask("events", limit=limit, **arguments)
+    asker.show_lines(rows, views.events(rows))
+    while follow:
+        time.sleep(FOLLOW_S)
+        after = rows[-1]["number"] if rows else 0
+        new = asker.ask("events", after=after, limit=2000, **arguments)
+        if new:
+            asker.show_lines(new, views.events(new, header=False))
+            rows = new
 
 
 @main.command("set")

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from escra_common.configfile import Address, Cpu, Size, load
+from escra_common.configfile import Address, load
 from escra_common.errors import ConfigError
 from escra_common.tls import TlsConfig
+from escra_common.units import Cpu, Size
 from escra_controller.events import AppSpec
+from escra_controller.memory import MemorySettings
 from escra_controller.policy import Settings
 
 DEFAULT_PATH = Path("/etc/escra/controller.toml")
@@ -28,12 +30,14 @@ class ListenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``cpu_min`` and ``cpu_max`` are the defaults of containers without such a label."""
+    """The minima and maxima are the defaults of containers without such labels."""
 
     cpu: Cpu
     memory: Size
     cpu_min: Cpu = Cpu(50)
     cpu_max: Cpu | None = None
+    memory_min: Size = Size(16 << 20)
+    memory_max: Size | None = None
     weight: Weight = 100
 
 
@@ -41,6 +45,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: ListenConfig = ListenConfig()
     tls: TlsConfig | None = None
     policy: Settings = Settings()
+    memory: MemorySettings = MemorySettings()
     apps: dict[AppName, AppConfig] = {}
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # How long after a start nothing grows, so that agents can report what they still hold.
@@ -54,6 +59,8 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 int(app.memory),
                 int(app.cpu_min),
                 None if app.cpu_max is None else int(app.cpu_max),
+                int(app.memory_min),
+                None if app.memory_max is None else int(app.memory_max),
                 app.weight,
             )
             for name, app in self.apps.items()
@@ -68,6 +75,10 @@ def load_config(path: Path) -> ControllerConfig:
             raise ConfigError(f"{path}: apps.{name}: cpu_min is above cpu_max")
         if app.cpu_min > app.cpu:
             raise ConfigError(f"{path}: apps.{name}: cpu_min is above the application's cpu")
+        if app.memory_max is not None and app.memory_min > app.memory_max:
+            raise ConfigError(f"{path}: apps.{name}: memory_min is above memory_max")
+        if app.memory_min > app.memory:
+            raise ConfigError(f"{path}: apps.{name}: memory_min is above the application's memory")
     if config.tls is None and not config.listen.agents.is_loopback and not config.listen.plaintext:
         raise ConfigError(
             f"{path}: listen.agents is {config.listen.agents}, not loopback, and there is no [tls]: "

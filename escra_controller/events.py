@@ -6,8 +6,21 @@ Events are past tense, instructions imperative; both are values.  The wire's own
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from escra_common.messages import Ack, Container, Heartbeat, Hello, MemoryLevel, Sample
+from escra_common.messages import (
+    Ack,
+    Container,
+    Heartbeat,
+    Hello,
+    MemoryAck,
+    MemoryLevel,
+    MemoryNeed,
+    OomKilled,
+    Sample,
+)
+
+Resource = Literal["cpu", "memory"]
 
 # ---- events ------------------------------------------------------------------------
 
@@ -53,9 +66,29 @@ class MemoryArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryNeeded:
+    """A container is about to run out of memory, or waits for it already."""
+
+    host: str
+    need: MemoryNeed
+
+
+@dataclass(frozen=True, slots=True)
+class TasksKilled:
+    host: str
+    killed: OomKilled
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsApplied:
     host: str
     acks: Sequence[Ack]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryApplied:
+    host: str
+    acks: Sequence[MemoryAck]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +103,8 @@ class AgentReported:
 class AppSpec:
     """One application's share of the machines, and the defaults of its containers.
 
-    CPU in millicores, memory in bytes.  ``cpu_min`` is the floor and ``cpu_max`` the ceiling
-    of a container that names none itself.
+    CPU in millicores, memory in bytes.  ``cpu_min`` and ``memory_min`` are the floors, ``cpu_max``
+    and ``memory_max`` the ceilings of a container that names none itself.
     """
 
     name: str
@@ -79,6 +112,8 @@ class AppSpec:
     memory: int
     cpu_min: int = 50
     cpu_max: int | None = None
+    memory_min: int = 16 << 20
+    memory_max: int | None = None
     weight: int = 100
 
 
@@ -110,7 +145,10 @@ Event = (
     | ContainerGone
     | SamplesArrived
     | MemoryArrived
+    | MemoryNeeded
+    | TasksKilled
     | LimitsApplied
+    | MemoryApplied
     | AgentReported
     | AppsConfigured
     | AppResized
@@ -131,8 +169,27 @@ class SetLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class SetMemoryLimit:
+    """``margin_bytes`` bounds a cut: the container keeps that much above what it needs."""
+
+    host: str
+    key: int
+    rev: int
+    max_bytes: int
+    margin_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DenyNeed:
+    host: str
+    key: int
+    serial: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseContainer:
-    """Give the original limit back and stop managing."""
+    """Give the original limits back and stop managing."""
 
     host: str
     key: int
@@ -143,8 +200,8 @@ class ReleaseContainer:
 class Decision:
     """One line of the audit: why a limit moved, or why it could not.
 
-    ``rule`` is the short stable name (``throttled``, ``idle``, ``fair`` ...), ``cause`` the
-    sentence for people, ``numbers`` what the rule saw.  Limits in millicores; None is "no limit".
+    ``rule`` is the short stable name (``throttled``, ``idle``, ``grow`` ...), ``cause`` the sentence for
+    people, ``numbers`` what the rule saw.  Limits in millicores or bytes; None is "no limit".
     """
 
     at: float
@@ -152,11 +209,13 @@ class Decision:
     host: str
     container: str
     key: int
+    resource: Resource
     rule: str
     cause: str
-    before_milli: int | None
-    after_milli: int | None
+    before: int | None
+    after: int | None
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-Instruction = SetLimit | ReleaseContainer | Decision
+Order = SetLimit | SetMemoryLimit | DenyNeed | ReleaseContainer
+Instruction = Order | Decision

@@ -1,7 +1,4 @@
-"""Answers to the control socket: the engine's state in the words and units people use.
-
-The keys are a contract: documented, with the unit in the name, only ever added to.
-"""
+"""The questions of the control socket, and their answers."""
 
 from collections.abc import Mapping
 from typing import Any, assert_never
@@ -10,12 +7,20 @@ import msgspec
 
 from escra_common import __version__
 from escra_common.errors import EscraError
-from escra_common.units import cores
 from escra_controller.engine import Engine
-from escra_controller.events import AppResized, Decision, Instruction
+from escra_controller.events import AppResized, Instruction
+from escra_controller.rows import (
+    Row,
+    agent_row,
+    app_row,
+    container_row,
+    cpu_standing,
+    decision_row,
+    event_row,
+    memory_standing,
+    state_word,
+)
 from escra_controller.state import App, Member
-
-Row = dict[str, Any]
 
 
 class NoSuchThing(EscraError):
@@ -45,13 +50,21 @@ class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     limit: int = 20
 
 
+class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="events"):
+    """The last ``limit`` decisions numbered above ``after``, oldest first."""
+
+    after: int = 0
+    limit: int = 50
+    app: str | None = None
+
+
 class Set(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="set"):
     app: str
     cpu_milli: int | None = None
     memory_bytes: int | None = None
 
 
-Query = Status | Apps | Ps | Agents | Explain | Set
+Query = Status | Apps | Ps | Agents | Explain | Events | Set
 
 
 class Desk:
@@ -76,11 +89,13 @@ class Desk:
             case Apps():
                 return [app_row(app) for app in self._sorted_apps()], []
             case Ps(app):
-                return [self.container_row(m) for m in self._members(app)], []
+                return [container_row(self._engine, m) for m in self._members(app)], []
             case Agents():
-                return [self._agent_row(host, now) for host in sorted(self._engine.hosts)], []
+                return [agent_row(self._engine, host, now) for host in sorted(self._engine.hosts)], []
             case Explain(container, limit):
                 return self._explain(container, limit, now, wall), []
+            case Events(after, limit, app):
+                return self._events(after, limit, app, wall - now), []
             case Set(app, cpu_milli, memory_bytes):
                 out = self._engine.handle(AppResized(app, cpu_milli, memory_bytes), now)
                 return app_row(self._engine.apps[app]), out
@@ -89,7 +104,7 @@ class Desk:
 
     def _status(self, now: float) -> Row:
         engine = self._engine
-        states = [self._state(m) for m in engine.members.values()]
+        states = [state_word(engine, m) for m in engine.members.values()]
         problems = [
             f"agent {host} is not connected: {info.reason}"
             for host, info in sorted(engine.hosts.items())
@@ -99,6 +114,11 @@ class Desk:
             f"{m.info.name} on {m.key.host}: {m.problem}"
             for m in self._members(None)
             if m.problem and m.state != "pinned"
+        ]
+        problems += [
+            f"{m.info.name} on {m.key.host}: {m.memory.problem}"
+            for m in self._members(None)
+            if m.memory.problem and m.memory.limit is None
         ]
         return {
             "version": __version__,
@@ -112,64 +132,25 @@ class Desk:
             "policy": engine.settings.name,
         }
 
-    def _agent_row(self, host: str, now: float) -> Row:
-        info = self._engine.hosts[host]
-        totals = info.totals
-        return {
-            "host": host,
-            "state": "connected" if info.connected else "lost",
-            "cgroup_version": info.hello.cgroup_version,
-            "containers": sum(key.host == host for key in self._engine.members),
-            "last_seen_s": round(now - info.heard_at, 1),
-            "version": info.hello.software,
-            "cpus": info.hello.cpus,
-            "memory_bytes": info.hello.memory_bytes,
-            "ticks": totals.ticks,
-            "late_ticks": totals.late_ticks,
-            "dropped_samples": totals.dropped_samples,
-            "drift_repairs": totals.drift_repairs,
-            "writes": totals.writes,
-            "refill_cpu_s": totals.refill_usec / 1e6,
-        }
-
-    def container_row(self, member: Member) -> Row:
-        latest, memory = member.demand.latest, member.memory
-        limit = member.limit
-        if limit is None and (quota := member.info.in_force.quota_usec) is not None:
-            limit = quota * 1000 // member.info.in_force.period_usec
-        return {
-            "id": member.info.id,
-            "name": member.info.name,
-            "app": member.info.app,
-            "host": member.key.host,
-            "cgroup": member.info.cgroup,
-            "state": self._state(member),
-            "problem": member.problem,
-            "cpu": {
-                "limit_cores": None if limit is None else cores(limit),
-                "used_cores": round(member.demand.used() / 1000, 3),
-                "throttled_ratio": round(latest.throttled, 3) if latest else 0.0,
-            },
-            "memory": {
-                "limit_bytes": memory.limit_bytes if memory else None,
-                "used_bytes": memory.used_bytes if memory else None,
-            },
-            "oom_events": memory.oom_events if memory else 0,
-            "oom_kills": memory.oom_kills if memory else 0,
-        }
-
-    def _state(self, member: Member) -> str:
-        return member.state if self._engine.hosts[member.key.host].connected else "lost"
-
     def _explain(self, wanted: str, limit: int, now: float, wall: float) -> Row:
         member = self._find(wanted)
         decisions = list(member.decisions)[-limit:] if limit > 0 else []
         app = self._engine.apps.get(member.info.app)
         return {
-            "container": self.container_row(member),
-            "cpu": _standing(app, member) if app else {},
+            "container": container_row(self._engine, member),
+            "cpu": cpu_standing(app, member) if app else {},
+            "memory": memory_standing(app, member) if app else {},
             "decisions": [decision_row(d, wall - now) for d in decisions],
         }
+
+    def _events(self, after: int, limit: int, app: str | None, offset: float) -> list[Row]:
+        self._members(app)  # there must be such an application
+        found = [
+            event_row(number, decision, offset)
+            for number, decision in self._engine.decisions
+            if number > after and app in (None, decision.app)
+        ]
+        return found[-limit:] if limit > 0 else []
 
     def _find(self, wanted: str) -> Member:
         members = self._members(None)
@@ -191,48 +172,3 @@ class Desk:
     def _sorted_apps(self) -> list[App]:
         apps = self._engine.apps
         return [apps[name] for name in sorted(apps) if not apps[name].removed]
-
-
-def app_row(app: App) -> Row:
-    members = app.members.values()
-    memories = [m.memory for m in members if m.memory]
-    return {
-        "name": app.spec.name,
-        "cpu": {
-            "limit_cores": cores(app.spec.cpu),
-            "allocated_cores": cores(app.ledger.counted),
-            "used_cores": round(sum(m.demand.used() for m in members) / 1000, 3),
-        },
-        "memory": {
-            "limit_bytes": app.spec.memory,
-            "allocated_bytes": sum(m.limit_bytes or 0 for m in memories),
-            "used_bytes": sum(m.used_bytes for m in memories),
-        },
-        "containers": len(app.members),
-        "hosts": len({m.key.host for m in members}),
-    }
-
-
-def decision_row(decision: Decision, offset: float) -> Row:
-    """``offset`` turns the engine's clock into unix time."""
-    return {
-        "at": round(decision.at + offset, 3),
-        "rule": decision.rule,
-        "cause": decision.cause,
-        "before_cores": None if decision.before_milli is None else cores(decision.before_milli),
-        "after_cores": None if decision.after_milli is None else cores(decision.after_milli),
-        "numbers": {name: round(value, 4) for name, value in decision.numbers.items()},
-    }
-
-
-def _standing(app: App, member: Member) -> Row:
-    fair = app.fair_shares().get(member.key)
-    counted = app.ledger[member.key].counted if member.key in app.ledger else 0
-    return {
-        "floor_cores": cores(app.floor(member)),
-        "ceiling_cores": cores(app.ceiling(member)),
-        "fair_cores": None if fair is None else cores(fair),
-        "counted_cores": cores(counted),
-        "app_limit_cores": cores(app.spec.cpu),
-        "app_free_cores": cores(app.ledger.free),
-    }

@@ -16,31 +16,26 @@ from escra_common.messages import (
     Bye,
     Container,
     CpuOrder,
+    DenyMemory,
     Gone,
     Heartbeat,
     Hello,
+    MemoryApplied,
     MemoryLevels,
+    MemoryNeed,
+    MemoryOrder,
     Message,
+    OomKilled,
     Release,
     Samples,
     SetLimits,
+    SetMemory,
     Snapshot,
 )
 from escra_common.session import Session, hello
 from escra_common.tls import certified_names
-from escra_controller.events import (
-    AgentJoined,
-    AgentLeft,
-    AgentReported,
-    ContainerAppeared,
-    ContainerGone,
-    Event,
-    LimitsApplied,
-    MemoryArrived,
-    ReleaseContainer,
-    SamplesArrived,
-    SetLimit,
-)
+from escra_controller import events
+from escra_controller.events import AgentJoined, AgentLeft, Event, Order
 
 log = structlog.get_logger()
 
@@ -58,18 +53,27 @@ class AgentServer:
         self._links: dict[str, Channel] = {}
         self._open = 0
 
-    def dispatch(self, orders: Iterable[SetLimit | ReleaseContainer]) -> None:
+    def dispatch(self, orders: Iterable[Order]) -> None:
         """Send orders to their agents, those of one host together; for hosts that left they are void."""
-        limits: dict[str, list[CpuOrder]] = {}
+        cpu: dict[str, list[CpuOrder]] = {}
+        memory: dict[str, list[MemoryOrder]] = {}
         for order in orders:
             match order:
-                case SetLimit(host, key, rev, cpu_milli, burst_milli, aligned):
-                    limits.setdefault(host, []).append(CpuOrder(key, rev, cpu_milli, burst_milli, aligned))
-                case ReleaseContainer(host, key, rev):
+                case events.SetLimit(host, key, rev, cpu_milli, burst_milli, aligned):
+                    cpu.setdefault(host, []).append(CpuOrder(key, rev, cpu_milli, burst_milli, aligned))
+                case events.SetMemoryLimit(host, key, rev, max_bytes, margin_bytes):
+                    memory.setdefault(host, []).append(MemoryOrder(key, rev, max_bytes, margin_bytes))
+                case events.DenyNeed(host, key, serial, reason):
+                    self._send(host, DenyMemory(key, serial, reason))
+                case events.ReleaseContainer(host, key, rev):
                     self._send(host, Release(key, rev))
-        for host, batch in limits.items():
-            for start in range(0, len(batch), MAX_ITEMS):
-                self._send(host, SetLimits(batch[start : start + MAX_ITEMS]))
+        # Memory first: somebody may be waiting for it in the kernel.
+        for host, sizes in memory.items():
+            for start in range(0, len(sizes), MAX_ITEMS):
+                self._send(host, SetMemory(sizes[start : start + MAX_ITEMS]))
+        for host, quotas in cpu.items():
+            for start in range(0, len(quotas), MAX_ITEMS):
+                self._send(host, SetLimits(quotas[start : start + MAX_ITEMS]))
 
     async def attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end; whatever the peer does ends here."""
@@ -179,16 +183,22 @@ class AgentServer:
 def _event(host: str, message: Message) -> Event:
     match message:
         case Samples(samples):
-            return SamplesArrived(host, samples)
+            return events.SamplesArrived(host, samples)
         case Applied(acks):
-            return LimitsApplied(host, acks)
+            return events.LimitsApplied(host, acks)
+        case MemoryNeed():
+            return events.MemoryNeeded(host, message)
+        case MemoryApplied(memory_acks):
+            return events.MemoryApplied(host, memory_acks)
         case MemoryLevels(levels):
-            return MemoryArrived(host, levels)
+            return events.MemoryArrived(host, levels)
+        case OomKilled():
+            return events.TasksKilled(host, message)
         case Appeared(container):
-            return ContainerAppeared(host, container)
+            return events.ContainerAppeared(host, container)
         case Gone(key):
-            return ContainerGone(host, key)
+            return events.ContainerGone(host, key)
         case Heartbeat():
-            return AgentReported(host, message)
+            return events.AgentReported(host, message)
         case _:
             raise WireError(f"unexpected {type(message).__name__}")

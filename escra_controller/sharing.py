@@ -63,13 +63,14 @@ def donations(entitled: int, welcome: int, holdings: Mapping[K, Holding]) -> dic
     them.  Less than both together may come out.
     """
     unused = {k: max(0, min(h.limit - h.fair, h.limit - h.need)) for k, h in holdings.items()}
-    taken = _proportionally(entitled + welcome, unused)
+    taken = proportionally(entitled + welcome, unused)
     used = {k: max(0, h.limit - h.fair) - taken[k] for k, h in holdings.items()}
-    more = _proportionally(entitled - sum(taken.values()), used)
+    more = proportionally(entitled - sum(taken.values()), used)
     return {k: h.limit - taken[k] - more[k] for k, h in holdings.items() if taken[k] + more[k] > 0}
 
 
-def _proportionally(needed: int, available: Mapping[K, int]) -> dict[K, int]:
+def proportionally(needed: int, available: Mapping[K, int]) -> dict[K, int]:
+    """What each gives of what it has available, so that together it is ``needed``, or all there is."""
     total = sum(available.values())
     if needed <= 0 or total == 0:
         return dict.fromkeys(available, 0)

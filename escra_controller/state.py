@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from escra_common.errors import EscraError
-from escra_common.messages import Container, CpuLimit, Heartbeat, Hello, MemoryLevel
-from escra_common.units import cores, least_millicores, quota_millicores
+from escra_common.messages import Container, CpuLimit, Heartbeat, Hello
+from escra_common.units import cores, format_bytes, least_millicores, quota_millicores
 from escra_controller.demand import Demand
 from escra_controller.events import AppSpec, Decision
 from escra_controller.ledger import Ledger
+from escra_controller.memory import Memory
 from escra_controller.policy import Rule, Wish
+from escra_controller.recent import Recent
 from escra_controller.sharing import Claim, max_min
 
 DECISIONS_KEPT = 64
-# K3: a write hands out one fresh quota, whose effect on a window of use ends with the window.
-REFILL_WINDOW_S = 1.0
 REFILL_TOLERANCE = 0.01
 
 State = Literal["managed", "new", "releasing", "observe", "off", "pinned", "unknown-app", "invalid"]
@@ -42,29 +42,6 @@ def charge_millicores(limit: CpuLimit) -> int | None:
     return None if quota is None else quota + quota_millicores(limit.burst_usec, limit.period_usec)
 
 
-class Recent:
-    """Amounts of the last ``REFILL_WINDOW_S``."""
-
-    def __init__(self) -> None:
-        self._amounts: deque[tuple[float, int]] = deque()
-
-    def add(self, amount: int, now: float) -> None:
-        self._amounts.append((now, amount))
-        self._forget(now)
-
-    def total(self, now: float) -> int:
-        self._forget(now)
-        return sum(amount for _, amount in self._amounts)
-
-    def peak(self, now: float) -> int:
-        self._forget(now)
-        return max((amount for _, amount in self._amounts), default=0)
-
-    def _forget(self, now: float) -> None:
-        while self._amounts and self._amounts[0][0] <= now - REFILL_WINDOW_S:
-            self._amounts.popleft()
-
-
 @dataclass(slots=True)
 class Host:
     hello: Hello
@@ -87,19 +64,29 @@ class Member:
     raised_by: int = 0
     last_rev: int = 0
     host_milli: int = 0
+    host_bytes: int = 0
     problem: str = ""
     retry_at: float = 0.0
-    memory: MemoryLevel | None = None
+    memory: Memory = field(default_factory=Memory)
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
     # Millicore-seconds that our writes handed out, and the limits that were left behind.
     refills: Recent = field(default_factory=Recent)
     limits: Recent = field(default_factory=Recent)
 
+    @property
+    def memory_wanted(self) -> bool:
+        """Whether its memory is to be managed.  Being pinned to processors is no reason not to."""
+        memory = self.info.memory
+        return memory is not None and not memory.problem and self.state in ("managed", "new", "pinned")
+
 
 @dataclass(slots=True)
 class App:
+    """``ledger`` counts CPU in millicores, ``memory`` bytes."""
+
     spec: AppSpec
     ledger: Ledger[MemberKey]
+    memory: Ledger[MemberKey]
     members: dict[MemberKey, Member] = field(default_factory=dict)
     unmet: dict[MemberKey, tuple[Wish, float]] = field(default_factory=dict)
     refills: Recent = field(default_factory=Recent)
@@ -120,14 +107,31 @@ class App:
         bounds = [b for b in (own, info.cap_milli, member.host_milli) if b]
         return max(min([self.spec.cpu, *bounds]), least_millicores(info.in_force.period_usec))
 
-    def refuse_below_floors(self, cpu: int) -> None:
-        """Raises Refused when these containers' floors alone are more than ``cpu``."""
-        floors = sum(self.floor(m) for m in self.members.values() if m.state == "managed")
-        if cpu < floors:
-            count = sum(m.state == "managed" for m in self.members.values())
+    def memory_floor(self, member: Member) -> int:
+        own = member.info.memory_min_bytes
+        return min(self.spec.memory_min if own is None else own, self.memory_ceiling(member))
+
+    def memory_ceiling(self, member: Member) -> int:
+        info = member.info
+        own = self.spec.memory_max if info.memory_max_bytes is None else info.memory_max_bytes
+        cap = info.memory.cap_bytes if info.memory else None
+        return min([self.spec.memory, *(bound for bound in (own, cap, member.host_bytes) if bound)])
+
+    def refuse_below_floors(self, spec: AppSpec) -> None:
+        """Raises Refused when the floors of these containers alone are more than ``spec`` has."""
+        managed = [m for m in self.members.values() if m.state == "managed"]
+        cpu = sum(self.floor(m) for m in managed)
+        if spec.cpu < cpu:
             raise Refused(
-                f"{self.spec.name}: {cores(cpu):g} cores are less than the floors of its {count} containers "
-                f"({cores(floors):g} cores together); lower escra.cpu.min or stop containers first"
+                f"{spec.name}: {cores(spec.cpu):g} cores are less than the floors of its {len(managed)} "
+                f"containers ({cores(cpu):g} cores together); lower escra.cpu.min or stop containers first"
+            )
+        counted = [m for m in self.members.values() if m.memory.limit is not None]
+        memory = sum(max(self.memory_floor(m), m.memory.needed) for m in counted)
+        if spec.memory < memory:
+            raise Refused(
+                f"{spec.name}: {format_bytes(spec.memory)} of memory are less than its {len(counted)} "
+                f"containers use or are promised ({format_bytes(memory)} together); stop containers first"
             )
 
     def weight(self, member: Member) -> int:
@@ -141,6 +145,15 @@ class App:
             if m.state in ("managed", "new")
         }
         return max_min(self.spec.cpu, claims)
+
+    def memory_shares(self) -> dict[MemberKey, int]:
+        """The same for memory, in bytes."""
+        claims = {
+            key: Claim(self.memory_floor(m), self.memory_ceiling(m), self.weight(m))
+            for key, m in self.members.items()
+            if m.memory_wanted
+        }
+        return max_min(self.spec.memory, claims)
 
 
 def classify(info: Container, apps: Having[str]) -> tuple[State, str]:

@@ -4,6 +4,7 @@ The data are those of ``--json``; every function gives the lines to print.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from escra_common.units import format_bytes
@@ -41,10 +42,11 @@ _PS = (
 _APPS = (
     Column("NAME", flexible=True),
     Column("CPU", right=True),
-    Column("ALLOCATED", right=True),
+    Column("ALLOC", right=True),
     Column("LIMIT", right=True),
     Column("MEMORY", right=True),
-    Column("MAX", right=True),
+    Column("ALLOC", right=True),
+    Column("LIMIT", right=True),
     Column("CONTAINERS", right=True),
     Column("HOSTS", right=True),
 )
@@ -60,6 +62,7 @@ _AGENTS = (
 )
 _DECISIONS = (
     Column("AGO", right=True),
+    Column("WHAT"),
     Column("RULE"),
     Column("BEFORE", right=True),
     Column("AFTER", right=True),
@@ -99,6 +102,7 @@ def _apps_row(row: Row) -> list[Cell | str]:
         cores(cpu["allocated_cores"]),
         limit(cpu["limit_cores"]),
         size(memory["used_bytes"]),
+        size(memory["allocated_bytes"]),
         format_bytes(memory["limit_bytes"]),
         str(row["containers"]),
         str(row["hosts"]),
@@ -141,41 +145,76 @@ def status(data: Row, paint: Paint = plain) -> list[str]:
 
 
 def explain(data: Row, now: float, paint: Paint = plain) -> list[str]:
-    """Why this container has this limit; ``now`` in unix seconds."""
-    row, cpu = data["container"], data["cpu"]
-    usage, memory = row["cpu"], row["memory"]
+    """Why this container has these limits; ``now`` in unix seconds."""
+    row = data["container"]
     label = state(row["state"])
     lines = [
         f"{clean(row['name'])}: {paint(label.text, label.tone) if label.tone else label.text}, "
         f"application {clean(row['app'] or '-')}, host {clean(row['host'])}",
         f"  cgroup {clean(row['cgroup'])}",
+        *_explain_cpu(row["cpu"], data["cpu"]),
+        *_explain_memory(row, data["memory"]),
+    ]
+    problems = (row.get("problem"), row["memory"].get("problem"))
+    lines += [f"  {paint('problem', 'bad')}: {clean(problem)}" for problem in problems if problem]
+    lines.append("")
+    if not data["decisions"]:
+        return [*lines, "No decision about its limits yet."]
+    rows = [_decision(decision, now) for decision in data["decisions"]]
+    return [*lines, "Decisions in cores and bytes, newest last:", *table(_DECISIONS, rows, paint=paint)]
+
+
+def _explain_cpu(usage: Row, cpu: Row) -> list[str]:
+    return [
         f"  CPU    limit {limit(usage['limit_cores'])}  used {cores(usage['used_cores'])}  "
         f"throttled in {percent(usage['throttled_ratio'])} of its periods",
         f"         floor {cores(cpu.get('floor_cores'))}  ceiling {limit(cpu.get('ceiling_cores'))}  "
         f"fair share {cores(cpu.get('fair_cores'))}  counted in the pool {cores(cpu.get('counted_cores'))}",
+    ]
+
+
+def _explain_memory(row: Row, standing: Row) -> list[str]:
+    memory = row["memory"]
+    return [
         f"  Memory limit {format_bytes(memory['limit_bytes'])}  used {size(memory['used_bytes'])}  "
-        f"OOM kills {row['oom_kills']}",
+        f"needed {size(memory.get('needed_bytes'))}  OOM kills {row['oom_kills']}",
+        f"         floor {size(standing.get('floor_bytes'))}  "
+        f"ceiling {format_bytes(standing.get('ceiling_bytes'))}  "
+        f"fair share {size(standing.get('fair_bytes'))}  "
+        f"counted in the pool {size(standing.get('counted_bytes'))}",
     ]
-    if row.get("problem"):
-        lines.append(f"  {paint('problem', 'bad')}: {clean(row['problem'])}")
-    lines.append("")
-    if not data["decisions"]:
-        return [*lines, "No decision about its limit yet."]
-    return [*lines, "Decisions in cores, newest last:", *_decisions(data["decisions"], now, paint)]
 
 
-def _decisions(decisions: Sequence[Row], now: float, paint: Paint) -> list[str]:
-    rows = [
-        [
-            duration(now - decision["at"]),
-            decision["rule"],
-            limit(decision["before_cores"]),
-            limit(decision["after_cores"]),
-            decision["cause"],
-        ]
-        for decision in decisions
+def _decision(decision: Row, now: float) -> list[Cell | str]:
+    return [
+        duration(now - decision["at"]),
+        decision["resource"],
+        decision["rule"],
+        _amount(decision, "before"),
+        _amount(decision, "after"),
+        decision["cause"],
     ]
-    return table(_DECISIONS, rows, paint=paint)
+
+
+def _amount(decision: Row, when: str) -> str:
+    if decision["resource"] == "cpu":
+        return limit(decision[f"{when}_cores"])
+    return format_bytes(decision[f"{when}_bytes"])
+
+
+def events(rows: Sequence[Row], *, header: bool = True) -> list[str]:
+    """Decisions about everybody, for a screen that scrolls: their columns do not depend on one another."""
+    lines = [_EVENT.format("TIME", "CONTAINER", "WHAT", "RULE", "BEFORE", "AFTER", "CAUSE")] if header else []
+    for row in rows:
+        at = datetime.fromtimestamp(row["at"]).strftime("%H:%M:%S.%f")[:-3]
+        what = f"{clean(row['app'])}/{clean(row['container'])}"
+        before, after = _amount(row, "before"), _amount(row, "after")
+        line = _EVENT.format(at, what, row["resource"], row["rule"], before, after, clean(row["cause"]))
+        lines.append(line.rstrip())
+    return lines
+
+
+_EVENT = "{:12}  {:24}  {:6}  {:9}  {:>8} {:>8}  {}"
 
 
 def state(name: str) -> Cell:

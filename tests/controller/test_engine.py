@@ -75,11 +75,11 @@ def test_a_cut_that_hurts_is_undone_at_once() -> None:
     w, (busy, _) = world(500, 0)
     while w.rules(busy)[-1] != "shrink":
         w.tick()
-    before = w.decisions[-1].before_milli
+    before = w.decisions[-1].before
     cut = [d for d in w.decisions if d.key == busy.info.key][-1]
-    busy.want = (cut.after_milli or 0) + 50
+    busy.want = (cut.after or 0) + 50
     w.tick()
-    assert busy.held == cut.before_milli
+    assert busy.held == cut.before
     assert w.rules(busy)[-1] == "undo"
     assert before is not None
 

@@ -12,11 +12,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from escra_common.messages import CpuLimit
 from escra_controller.events import AppResized, AppsConfigured, ContainerAppeared
 from escra_controller.state import Refused
-from tests.controller.world import PERIOD_USEC, Kernel, World, spec
+from tests.controller.world import MIB, PERIOD_USEC, Kernel, Memory, World, spec
 
 HOSTS = ("h1", "h2", "h3")
 hosts = st.sampled_from(HOSTS)
 wants = st.sampled_from([0.0, 20.0, 300.0, 900.0, 2500.0, 8000.0])
+sizes = st.sampled_from([0, 10, 60, 200, 500])  # MiB
 
 
 class Chaos(RuleBasedStateMachine):
@@ -24,15 +25,25 @@ class Chaos(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.world = World(spec(cpu=3000), spec("other", cpu=500))
+        self.world = World(spec(cpu=3000, memory=600 * MIB), spec("other", cpu=500))
         self.omega = 3000
         for host in HOSTS:
             self.world.join(host)
 
-    @rule(target=kernels, host=hosts, want=wants, quota=st.sampled_from([None, 10_000, 250_000]))
-    def start(self, host: str, want: float, quota: int | None) -> tuple[str, Kernel]:
+    @rule(
+        target=kernels,
+        host=hosts,
+        want=wants,
+        quota=st.sampled_from([None, 10_000, 250_000]),
+        size=st.sampled_from([None, 64, 512]),
+        used=st.integers(0, 64),
+    )
+    def start(
+        self, host: str, want: float, quota: int | None, size: int | None, used: int
+    ) -> tuple[str, Kernel]:
         limit = CpuLimit(quota, PERIOD_USEC)
-        return host, self.world.add(host, want, original=limit, in_force=limit)
+        memory = Memory(used=used * MIB, want=used * MIB, limit=size and size * MIB)
+        return host, self.world.add(host, want, memory=memory, original=limit, in_force=limit)
 
     @rule(place=kernels)
     def end(self, place: tuple[str, Kernel]) -> None:
@@ -43,6 +54,23 @@ class Chaos(RuleBasedStateMachine):
     @rule(place=kernels, want=wants)
     def demand(self, place: tuple[str, Kernel], want: float) -> None:
         place[1].want = want
+
+    @rule(place=kernels, size=sizes)
+    def memory_grows_or_shrinks(self, place: tuple[str, Kernel], size: int) -> None:
+        host, kernel = place
+        if kernel.info.key in self.world.hosts[host].kernels:
+            self.world.grow(host, kernel, size * MIB)
+
+    @rule(place=kernels, cache=sizes)
+    def files_are_read(self, place: tuple[str, Kernel], cache: int) -> None:
+        place[1].memory.cache = cache * MIB
+
+    @rule(memory=st.sampled_from([100, 600, 2000]))
+    def memory_is_resized(self, memory: int) -> None:
+        try:
+            self.world.handle(AppResized("shop", memory=memory * MIB))
+        except Refused:
+            return
 
     @rule(n=st.integers(1, 15))
     def time_passes(self, n: int) -> None:
@@ -91,7 +119,7 @@ class Chaos(RuleBasedStateMachine):
         for host in HOSTS:
             self.orders_arrive(host, orders)
         try:
-            self.world.handle(AppsConfigured([spec(cpu=3000), spec("other", cpu=500)]))
+            self.world.handle(AppsConfigured([spec(cpu=3000, memory=600 * MIB), spec("other", cpu=500)]))
         except Refused:
             self.world.settle()
             self.world.handle(AppsConfigured([spec(cpu=3000), spec("other", cpu=500)]))
@@ -111,6 +139,16 @@ class Chaos(RuleBasedStateMachine):
         app = self.world.engine.apps["shop"]
         floors = sum(app.floor(m) for m in app.members.values() if m.state == "managed")
         assert self.world.held() <= max(app.spec.cpu, floors)
+        # What cannot be undone by any limit is what they use.
+        in_use = sum(
+            max(app.memory_floor(m), m.memory.needed + 8 * MIB, int(1.1 * m.memory.needed))
+            for m in app.members.values()
+            if m.memory.limit is not None
+        )
+        assert self.world.held_bytes() <= max(app.spec.memory, 1.06 * in_use + 2 * MIB)
+        for member in app.members.values():
+            assert member.memory.waiting is None, "nobody waits for an answer for ever"
+            assert not app.memory[member.key].pending if member.key in app.memory else True
 
 
 TestChaos = Chaos.TestCase

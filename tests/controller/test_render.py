@@ -1,4 +1,5 @@
 import doctest
+import re
 
 import pytest
 from hypothesis import given
@@ -78,6 +79,7 @@ def test_a_sparkline_has_one_character_per_value(values: list[float], top: float
 def test_explain_tells_who_changed_what_when_and_why() -> None:
     decision = {
         "at": 1000.0,
+        "resource": "cpu",
         "rule": "throttled",
         "cause": "throttled in 2 of 3 periods",
         "before_cores": None,
@@ -85,18 +87,57 @@ def test_explain_tells_who_changed_what_when_and_why() -> None:
         "numbers": {},
     }
     standing = {"floor_cores": 0.05, "ceiling_cores": None, "fair_cores": 0.5, "counted_cores": 0.8}
-    data = {"container": ROW | {"state": "managed"}, "cpu": standing, "decisions": [decision]}
+    grown = {
+        "at": 1002.0,
+        "resource": "memory",
+        "rule": "grow",
+        "cause": "its tasks wait for memory",
+        "before_bytes": 64 << 20,
+        "after_bytes": 96 << 20,
+        "numbers": {},
+    }
+    memory = {
+        "floor_bytes": 16 << 20,
+        "ceiling_bytes": 1 << 30,
+        "fair_bytes": None,
+        "counted_bytes": 96 << 20,
+    }
+    data = {
+        "container": ROW | {"state": "managed"},
+        "cpu": standing,
+        "memory": memory,
+        "decisions": [decision, grown],
+    }
     text = "\n".join(views.explain(data, now=1065.0))
-    for part in ("managed", "floor 0.05", "ceiling max", "fair share 0.50", "1m05s", decision["cause"]):
+    for part in (
+        "managed",
+        "floor 0.05",
+        "ceiling max",
+        "fair share 0.50",
+        "1m05s",
+        decision["cause"],
+        grown["cause"],
+    ):
         assert str(part) in text
-    assert "max   0.80" in text
+    assert re.search(r"cpu +throttled +max +0\.80", text)
+    assert re.search(r"memory +grow +64\.0MiB +96\.0MiB", text)
+    assert "ceiling 1.0GiB" in text
+
+
+def test_events_say_who_what_when_and_why() -> None:
+    row = {"number": 7, "app": "shop", "container": "web\x1b[2J", "host": "h1", "at": 1000.5, "numbers": {}}
+    denied = {"resource": "memory", "rule": "denied", "before_bytes": 1 << 30, "after_bytes": 1 << 30}
+    lines = views.events([row | denied | {"cause": "shop has 0B left"}])
+    assert lines[0].split()[:2] == ["TIME", "CONTAINER"]
+    assert "\x1b" not in lines[1]
+    assert re.search(r"shop/web.* memory +denied +1\.0GiB +1\.0GiB +shop has 0B left$", lines[1])
 
 
 def test_explain_of_an_unmanaged_container_says_what_is_wrong() -> None:
     row = ROW | {"state": "invalid", "problem": "escra.cpu.max: 'lots' is not an amount of CPU"}
-    lines = views.explain({"container": row, "cpu": {}, "decisions": []}, now=0.0)
+    lines = views.explain({"container": row, "cpu": {}, "memory": {}, "decisions": []}, now=0.0)
     assert any("'lots' is not an amount of CPU" in line for line in lines)
-    assert lines[-1] == "No decision about its limit yet."
+    assert lines[-1] == "No decision about its limits yet."
 
 
 def test_status_lists_every_problem() -> None:

@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from escra_common.messages import Ack, Container, CpuLimit, Sample
+from escra_common.messages import (
+    Ack,
+    Container,
+    ContainerMemory,
+    CpuLimit,
+    MemoryAck,
+    MemoryLevel,
+    MemoryLimit,
+    MemoryNeed,
+    OomKilled,
+    Sample,
+)
 from escra_common.session import hello
 from escra_controller.engine import Engine
 from escra_controller.events import (
@@ -20,22 +31,78 @@ from escra_controller.events import (
     ContainerAppeared,
     ContainerGone,
     Decision,
+    DenyNeed,
     Event,
-    Instruction,
     LimitsApplied,
+    MemoryApplied,
+    MemoryArrived,
+    MemoryNeeded,
+    Order,
     ReleaseContainer,
     SamplesArrived,
     SetLimit,
+    SetMemoryLimit,
+    TasksKilled,
     Ticked,
 )
+from escra_controller.memory import MemorySettings
 from escra_controller.policy import Settings
 
 PERIOD_USEC = 100_000
 TICK_S = 0.1
+MIB = 1 << 20
 
 
-def spec(name: str = "shop", cpu: int = 3000, **more: int) -> AppSpec:
-    return AppSpec(name, cpu, 1 << 30, **more)
+def spec(name: str = "shop", cpu: int = 3000, memory: int = 1 << 30, **more: int) -> AppSpec:
+    return AppSpec(name, cpu, memory, **more)
+
+
+@dataclass
+class Memory:
+    """A container's memory cgroup, as v1 has it: tasks that want more than the limit pause, until it
+    is raised or somebody says that they shall be killed.
+    """
+
+    used: int = 0
+    cache: int = 0
+    limit: int | None = None
+    managed: bool = False
+    want: int = 0
+    serial: int = 0
+    kills: int = 0
+
+    @property
+    def held(self) -> int:
+        """The limit, where there must be one."""
+        assert self.limit is not None
+        return self.limit
+
+    @property
+    def paused(self) -> bool:
+        return self.want > self.used
+
+    def run(self) -> None:
+        """Tasks touch what they want, as far as the limit lets them; file cache makes room."""
+        self.used = self.want if self.limit is None else min(self.want, max(self.used, self.limit))
+        if self.limit is not None:
+            self.cache = min(self.cache, self.limit - min(self.used, self.limit))
+
+    def kill(self) -> None:
+        self.kills += 1
+        self.used = self.want = 0
+
+    def order(self, order: SetMemoryLimit) -> None:
+        """A cut goes as far as it harms nobody."""
+        present = self.limit
+        least = self.used + order.margin_bytes
+        if present is not None and order.max_bytes >= present:
+            self.limit, self.managed = order.max_bytes, True
+        elif not self.managed:
+            if order.max_bytes >= least:
+                self.limit, self.managed = order.max_bytes, True
+        elif present is not None:
+            self.limit = min(present, max(order.max_bytes, least))
+        self.run()
 
 
 @dataclass
@@ -51,6 +118,7 @@ class Kernel:
     usage_usec: int = 0
     nr_periods: int = 0
     nr_throttled: int = 0
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def held(self) -> int:
@@ -60,6 +128,7 @@ class Kernel:
 
     def run(self) -> None:
         """One period."""
+        self.memory.run()
         if self.want <= 0:
             return
         used = self.want if self.limit is None else min(self.want, self.limit)
@@ -75,14 +144,20 @@ class Kernel:
 class Host:
     kernels: dict[int, Kernel] = field(default_factory=dict)
     connected: bool = False
-    orders: deque[Instruction] = field(default_factory=deque)
-    acks: deque[Ack] = field(default_factory=deque)
+    orders: deque[Order] = field(default_factory=deque)
+    acks: deque[Ack | MemoryAck] = field(default_factory=deque)
 
 
 class World:
-    def __init__(self, *specs: AppSpec, settings: Settings | None = None, grace_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *specs: AppSpec,
+        settings: Settings | None = None,
+        grace_s: float = 0.0,
+        memory: MemorySettings | None = None,
+    ) -> None:
         self.now = 0.0
-        self.engine = Engine(settings, self.now, grace_s)
+        self.engine = Engine(settings, self.now, grace_s, memory)
         self.hosts: dict[str, Host] = {}
         self.decisions: list[Decision] = []
         self._next_key = 1
@@ -90,12 +165,10 @@ class World:
 
     def handle(self, event: Event) -> None:
         for instruction in self.engine.handle(event, self.now):
-            match instruction:
-                case SetLimit(host) | ReleaseContainer(host):
-                    if self.hosts[host].connected:
-                        self.hosts[host].orders.append(instruction)
-                case Decision():
-                    self.decisions.append(instruction)
+            if isinstance(instruction, Decision):
+                self.decisions.append(instruction)
+            elif self.hosts[instruction.host].connected:
+                self.hosts[instruction.host].orders.append(instruction)
         self.check()
 
     # ---- hosts and containers ------------------------------------------------------
@@ -119,13 +192,25 @@ class World:
         host.acks.clear()
         self.handle(AgentLeft(name, "the connection broke"))
 
-    def add(self, host: str, want: float = 0.0, *, app: str = "shop", **info: object) -> Kernel:
+    def add(
+        self,
+        host: str,
+        want: float = 0.0,
+        *,
+        app: str = "shop",
+        memory: Memory | None = None,
+        **info: object,
+    ) -> Kernel:
         key, self._next_key = self._next_key, self._next_key + 1
         none = CpuLimit(None, PERIOD_USEC)
         fields: dict[str, object] = {"mode": "auto", "original": none, "in_force": none} | info
         container = Container(key=key, id=f"id{key}", name=f"c{key}", app=app, cgroup=f"/c{key}", **fields)  # type: ignore[arg-type]
         quota = container.original.quota_usec
         kernel = Kernel(container, want, None if quota is None else quota * 1000 // PERIOD_USEC)
+        if memory is not None:
+            original = ContainerMemory(MemoryLimit(memory.limit), MemoryLimit(memory.limit))
+            kernel.info = msgspec.structs.replace(kernel.info, memory=original)
+            kernel.memory = memory
         self.hosts[host].kernels[key] = kernel
         if self.hosts[host].connected:
             self.handle(ContainerAppeared(host, self.describe(kernel)))
@@ -137,7 +222,14 @@ class World:
             self.handle(ContainerGone(host, kernel.info.key))
 
     def describe(self, kernel: Kernel) -> Container:
-        return msgspec.structs.replace(kernel.info, in_force=kernel.in_force(), managed=kernel.managed)
+        info, now = kernel.info.memory, kernel.memory
+        if info is not None:
+            info = msgspec.structs.replace(
+                info, in_force=MemoryLimit(now.limit), managed=now.managed, needed_bytes=now.used
+            )
+        return msgspec.structs.replace(
+            kernel.info, in_force=kernel.in_force(), managed=kernel.managed, memory=info
+        )
 
     # ---- time ----------------------------------------------------------------------
 
@@ -147,27 +239,70 @@ class World:
         if not host.orders:
             return False
         order = host.orders.popleft()
-        assert isinstance(order, SetLimit | ReleaseContainer)
-        kernel = host.kernels.get(order.key)
-        if kernel is None:
-            return True
-        if isinstance(order, SetLimit):
-            kernel.limit, kernel.managed = order.cpu_milli, True
-        else:
-            quota = kernel.info.original.quota_usec
-            kernel.limit = None if quota is None else quota * 1000 // PERIOD_USEC
-            kernel.managed = False
-        kernel.rev, kernel.writes = order.rev, kernel.writes + 1
-        host.acks.append(Ack(order.key, order.rev, kernel.in_force()))
-        self.check()
+        if (kernel := host.kernels.get(order.key)) is not None:
+            self._obey(host, kernel, order)
+            self.check()
         return True
+
+    def _obey(self, host: Host, kernel: Kernel, order: Order) -> None:
+        memory = kernel.memory
+        match order:
+            case SetLimit():
+                kernel.limit, kernel.managed = order.cpu_milli, True
+                self._wrote(host, kernel, order.rev)
+            case SetMemoryLimit():
+                memory.order(order)
+                self._sized(host, kernel, order.rev)
+                if memory.paused and memory.managed:
+                    memory.serial += 1
+                    self.ask(order.host, kernel)
+            case DenyNeed():
+                if memory.paused and order.serial == memory.serial:
+                    memory.kill()
+                    self.handle(MemoryArrived(order.host, [_level(kernel)]))
+                    self.handle(TasksKilled(order.host, OomKilled(order.key, 1, "its own limit")))
+            case ReleaseContainer():
+                quota = kernel.info.original.quota_usec
+                kernel.limit = None if quota is None else quota * 1000 // PERIOD_USEC
+                kernel.managed = False
+                self._wrote(host, kernel, order.rev)
+                if kernel.info.memory is not None:
+                    original = kernel.info.memory.original.max_bytes
+                    memory.limit = None if original is None else max(original, memory.used)
+                    memory.managed = False
+                    self._sized(host, kernel, order.rev)
+
+    def _wrote(self, host: Host, kernel: Kernel, rev: int) -> None:
+        kernel.rev, kernel.writes = rev, kernel.writes + 1
+        host.acks.append(Ack(kernel.info.key, rev, kernel.in_force()))
+
+    def _sized(self, host: Host, kernel: Kernel, rev: int) -> None:
+        in_force = MemoryLimit(kernel.memory.limit)
+        host.acks.append(MemoryAck(kernel.info.key, rev, in_force, kernel.memory.used))
 
     def deliver_ack(self, name: str) -> bool:
         host = self.hosts[name]
         if not host.acks:
             return False
-        self.handle(LimitsApplied(name, [host.acks.popleft()]))
+        ack = host.acks.popleft()
+        self.handle(LimitsApplied(name, [ack]) if isinstance(ack, Ack) else MemoryApplied(name, [ack]))
         return True
+
+    def grow(self, host: str, kernel: Kernel, want: int, growth: int = 0) -> None:
+        """Its tasks want this many bytes; if that is too much, their agent asks at once."""
+        memory = kernel.memory
+        memory.want = want
+        memory.run()
+        if memory.paused and memory.managed and self.hosts[host].connected:
+            memory.serial += 1
+            self.ask(host, kernel, growth)
+
+    def ask(self, host: str, kernel: Kernel, growth: int = 0) -> None:
+        memory = kernel.memory
+        seen = round(self.now * 1e6)
+        held, used = memory.held, memory.used
+        need = MemoryNeed(kernel.info.key, memory.serial, held, used, growth, memory.paused, seen)
+        self.handle(MemoryNeeded(host, need))
 
     def settle(self) -> None:
         """Everything under way arrives, until nothing is."""
@@ -184,6 +319,7 @@ class World:
                 kernel.run()
             if host.connected:
                 self.handle(SamplesArrived(name, [self._sample(k) for k in host.kernels.values()]))
+                self.handle(MemoryArrived(name, [_level(k) for k in host.kernels.values() if k.info.memory]))
         self.handle(Ticked())
         if settle:
             self.settle()
@@ -207,11 +343,33 @@ class World:
             if name in self.engine.hosts and kernel.managed and kernel.info.app == app
         )
 
+    def held_bytes(self, app: str = "shop") -> int:
+        """The same for memory."""
+        return sum(
+            kernel.memory.limit or 0
+            for name, host in self.hosts.items()
+            for kernel in host.kernels.values()
+            if name in self.engine.hosts and kernel.memory.managed and kernel.info.app == app
+        )
+
     def check(self) -> None:
         self.engine.check()
         for name, app in self.engine.apps.items():
-            counted, held = app.ledger.counted, self.held(name)
-            assert held <= counted, f"the kernels hold {held}, the ledger counts {counted}"
+            for kind, counted, held in (
+                ("millicores", app.ledger.counted, self.held(name)),
+                ("bytes", app.memory.counted, self.held_bytes(name)),
+            ):
+                assert held <= counted, f"the kernels hold {held} {kind}, the ledger counts {counted}"
+        for host in self.hosts.values():
+            for kernel in host.kernels.values():
+                memory = kernel.memory
+                assert memory.limit is None or memory.used <= memory.limit, "a limit was cut below use"
 
     def rules(self, kernel: Kernel) -> list[str]:
         return [d.rule for d in self.decisions if d.key == kernel.info.key]
+
+
+def _level(kernel: Kernel) -> MemoryLevel:
+    memory = kernel.memory
+    used = memory.used + memory.cache
+    return MemoryLevel(kernel.info.key, used, memory.limit, 0, memory.kills, used, memory.cache)

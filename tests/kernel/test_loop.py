@@ -17,7 +17,7 @@ from escra_agent.cgroupfs import Cgroup
 from escra_agent.hierarchy import Hierarchy
 from escra_common.messages import CpuLimit
 from escra_controller.client import QueryError
-from tests.kernel_cgroups import KernelCgroup, limit, throwaway
+from tests.kernel_cgroups import KernelCgroup, cores_used, limit, throwaway
 
 pytestmark = pytest.mark.kernel
 
@@ -130,13 +130,22 @@ while True:
 def test_a_limit_over_steady_work_stays_where_it_is(scene: Scene) -> None:
     scene.groups["b"].start(sys.executable, "-c", WORKER)
     time.sleep(5)
-    seen: list[int] = []
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        seen.append(scene.settled("b"))
-        time.sleep(0.05)
-    assert min(seen) > 450, "it works half of the time"
-    assert max(seen) - min(seen) < 0.05 * min(seen), sorted(set(seen))
+    for _ in range(3):
+        limits, used = watch(scene, "b", seconds=30)
+        # When others on this machine took its processor away its work was not steady.
+        if max(used) - min(used) < 0.05:
+            break
+    assert min(used) > 0.4, "it works half of the time"
+    assert max(limits) - min(limits) < 0.05 * min(limits), (sorted(set(limits)), used)
+
+
+def watch(scene: Scene, name: str, seconds: int) -> tuple[list[int], list[float]]:
+    """All limits seen, and the cores used in each second."""
+    limits: list[int] = []
+    used = [
+        cores_used(scene.cgroups[name], 1, lambda: limits.append(scene.settled(name))) for _ in range(seconds)
+    ]
+    return limits, used
 
 
 def test_a_foreign_write_is_repaired_within_a_tick(scene: Scene) -> None:

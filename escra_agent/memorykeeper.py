@@ -1,0 +1,211 @@
+"""The memory of all containers: each tick, at each notice from the kernel, and the orders that come back."""
+
+import asyncio
+import contextlib
+import select
+import time
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from escra_agent.errors import CgroupGone
+from escra_agent.guarding import Guarding
+from escra_agent.memorycut import Cutter, above
+from escra_agent.memorygroup import describe_memory
+from escra_agent.memorylevels import MemoryReporter
+from escra_agent.memorywriter import MemoryWriter
+from escra_agent.roster import Roster
+from escra_agent.tracked import Tracked, TrackedMemory
+from escra_common.errors import EscraError
+from escra_common.messages import DenyMemory, Message, SetMemory
+
+log = structlog.get_logger()
+
+
+class MemoryKeeper:
+    """``send`` takes messages for the controller.  Everything here is short and does not wait.
+
+    Containers that turn out to be gone are collected in ``gone``; the others are not held up.
+    """
+
+    def __init__(self, roster: Roster, cutter: Cutter, send: Callable[[Message], None]) -> None:
+        self._roster = roster
+        self._send = send
+        self._writer = MemoryWriter(cutter, send, self._settled)
+        self._reporter = MemoryReporter(send)
+        self._guarding = Guarding()
+        # uvloop waits for readable descriptors only; an epoll that has something to tell is one.
+        self._epoll = select.epoll()
+        self._keys: dict[int, int] = {}
+        self._linked = False
+        self._trouble = ""
+        self.gone: list[Tracked] = []
+        self.drift_repairs = 0
+
+    @property
+    def writes(self) -> int:
+        return self._writer.writes
+
+    @property
+    def guard_pid(self) -> int | None:
+        return self._guarding.pid
+
+    def start(self) -> None:
+        """From now on notices of the kernel are heard, in the running loop."""
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._woken)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+        self.link(False)
+        self._guarding.close(time.monotonic())
+        self._epoll.close()
+
+    def link(self, up: bool) -> None:
+        """Nobody is kept waiting for a controller that is away."""
+        self._linked = up
+        if up:
+            return
+        now = time.monotonic()
+        self._guarding.disarm_all(now)
+        for tracked, memory in self._all():
+            with self._sheltered(tracked):
+                self._attend(tracked, memory, now)
+
+    # ---- each tick -----------------------------------------------------------------
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        self._guarding.alive(now)
+        switches = set()
+        for tracked, memory in self._all():
+            switches.add(memory.group.switch)
+            with self._sheltered(tracked):
+                self._visit(tracked, memory, now)
+        self._guarding.forget(switches, now)
+        self._reporter.tick()
+        if self._guarding.trouble != self._trouble:
+            self._trouble = self._guarding.trouble
+            log.warning("memory guard", reason=self._trouble or "it runs again")
+
+    def _visit(self, tracked: Tracked, memory: TrackedMemory, now: float) -> None:
+        if not memory.watched:
+            self._watch(tracked, memory)
+        memory.pulse = memory.group.pulse()
+        memory.plan.saw(memory.pulse.used_bytes, now)
+        if memory.pulse.oom_kills != memory.last.oom_kills:
+            self._reporter.read(tracked, memory)
+        if not memory.cuts:
+            self._repair(tracked, memory)
+        self._attend(tracked, memory, now)
+        self._reporter.visit(tracked, memory, now)
+
+    def _repair(self, tracked: Tracked, memory: TrackedMemory) -> None:
+        if memory.plan.wanted is None or not tracked.ours:
+            return
+        found = memory.group.read_limit()
+        limit = memory.plan.repair(found)
+        if limit is None or limit.max_bytes is None:
+            return
+        self.drift_repairs += 1
+        if not memory.drift_logged:
+            memory.drift_logged = True
+            log.warning(
+                "foreign limit repaired",
+                kind="drift_repaired",
+                app=tracked.candidate.labels.app,
+                container=tracked.candidate.name,
+                reason=f"somebody set memory to {describe_memory(found)}; now {describe_memory(limit)} again",
+            )
+        if above(found, limit):
+            # What was taken meanwhile cannot be had back; then the acknowledgement says so.
+            self._writer.cut(tracked, memory, limit.max_bytes, 0, ordered=False)
+        else:
+            self._writer.raise_limit(memory, limit)
+
+    # ---- notices from the kernel ---------------------------------------------------
+
+    def _watch(self, tracked: Tracked, memory: TrackedMemory) -> None:
+        fd, event = memory.group.notification()
+        # A descriptor leaves the epoll when it is closed, and then its number may come back.
+        self._keys[fd] = tracked.key
+        self._epoll.register(fd, event)
+        memory.watched = True
+
+    def _woken(self) -> None:
+        now = time.monotonic()
+        for fd, _ in self._epoll.poll(0):
+            tracked = self._roster.tracked.get(self._keys.get(fd, 0))
+            if tracked is None or tracked.memory is None or not self._hear(tracked, tracked.memory, now):
+                # A removed cgroup gives notice without end.
+                with contextlib.suppress(OSError):
+                    self._epoll.unregister(fd)
+
+    def _hear(self, tracked: Tracked, memory: TrackedMemory, now: float) -> bool:
+        """Whether more can come."""
+        with self._sheltered(tracked):
+            memory.group.heard()
+            self._reporter.read(tracked, memory)
+            self._look(tracked, memory, now)
+            return True
+        return False
+
+    def _look(self, tracked: Tracked, memory: TrackedMemory, now: float) -> None:
+        memory.pulse = memory.group.pulse()
+        memory.plan.saw(memory.pulse.used_bytes, now)
+        self._attend(tracked, memory, now)
+
+    def _attend(self, tracked: Tracked, memory: TrackedMemory, now: float) -> None:
+        """Ask for more where it is needed, and let the kernel have its way where asking is of no use."""
+        plan, group, (_, stalled, armed, _) = memory.plan, memory.group, memory.pulse
+        if plan.wanted is None or not tracked.ours:
+            self._guarding.disarm(group, now)
+            return
+        plan.recover(now, paused=stalled)
+        if self._linked:
+            if plan.wants_look(now) or (stalled and plan.asked is None):
+                plan.looked(group.cache_bytes(), now)
+            before = plan.denied
+            if (need := plan.need(now, paused=stalled, seen_usec=int(now * 1e6))) is not None:
+                self._send(need)
+            if plan.denied is not None and plan.denied is not before:
+                log.warning("no more memory", container=tracked.candidate.name, reason=plan.denied.reason)
+        if not (self._linked and plan.wants_arms):
+            self._guarding.disarm(group, now)
+        elif not armed:
+            self._guarding.arm(group, now)
+        if not memory.cuts and (limit := plan.band(now, helped=self._linked)) is not None:
+            self._writer.put_high(tracked, memory, limit)
+
+    # ---- orders --------------------------------------------------------------------
+
+    def obey(self, orders: SetMemory) -> None:
+        for order in orders.orders:
+            tracked = self._roster.tracked.get(order.key)
+            if tracked is not None and tracked.memory is not None:
+                with self._sheltered(tracked):
+                    self._writer.obey(tracked, tracked.memory, order)
+
+    def deny(self, denial: DenyMemory) -> None:
+        tracked, now = self._roster.tracked.get(denial.key), time.monotonic()
+        if tracked is None or tracked.memory is None:
+            return
+        if tracked.memory.plan.deny(denial.serial, denial.reason, now):
+            with self._sheltered(tracked):
+                self._attend(tracked, tracked.memory, now)
+
+    def _settled(self, tracked: Tracked, memory: TrackedMemory) -> None:
+        """A container just managed for the first time shall not meet its limit unarmed."""
+        with self._sheltered(tracked):
+            self._look(tracked, memory, time.monotonic())
+
+    def _all(self) -> list[tuple[Tracked, TrackedMemory]]:
+        return [(t, t.memory) for t in self._roster.tracked.values() if t.memory is not None]
+
+    @contextlib.contextmanager
+    def _sheltered(self, tracked: Tracked) -> Iterator[None]:
+        try:
+            yield
+        except CgroupGone:
+            self.gone.append(tracked)
+        except (EscraError, OSError, ValueError, LookupError) as error:
+            log.warning("memory not looked after", container=tracked.candidate.name, reason=str(error))

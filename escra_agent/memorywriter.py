@@ -1,0 +1,116 @@
+"""Memory limits on their way into the kernel: raised at once, cut aside, acknowledged."""
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable
+
+import structlog
+
+from escra_agent.errors import CgroupGone
+from escra_agent.memorycut import Cut, Cutter, Done, above
+from escra_agent.tracked import Tracked, TrackedMemory
+from escra_common.errors import EscraError
+from escra_common.messages import MemoryAck, MemoryApplied, MemoryLimit, MemoryOrder, Message
+
+log = structlog.get_logger()
+
+
+class MemoryWriter:
+    """``writes`` counts the limits written.  Nothing here waits for the kernel to free memory.
+
+    ``settled`` is called when an order has been carried out, before it is acknowledged.
+    """
+
+    def __init__(
+        self,
+        cutter: Cutter,
+        send: Callable[[Message], None],
+        settled: Callable[[Tracked, TrackedMemory], None],
+    ) -> None:
+        self._cutter = cutter
+        self._send = send
+        self._settled = settled
+        self.writes = 0
+
+    def obey(self, tracked: Tracked, memory: TrackedMemory, order: MemoryOrder) -> None:
+        if not tracked.ours or memory.problem:
+            log.warning("order refused", container=tracked.candidate.name, reason="it is not ours to limit")
+            return
+        plan, asked = memory.plan, memory.plan.asked
+        if not plan.take(order):
+            return
+        limit = plan.shape.limit(order.max_bytes, plan.used_bytes, plan.growth(time.monotonic()))
+        if above(memory.group.read_limit(), limit):
+            self.cut(tracked, memory, order.max_bytes, order.margin_bytes, ordered=True)
+            return
+        needed, since = memory.group.needed_bytes, asked.since if asked and not plan.asked else None
+        try:
+            self.raise_limit(memory, limit)
+        except CgroupGone:
+            raise
+        except EscraError as refused:
+            done = Done(memory.group.read_limit(), needed(), 0, str(refused), made=False)
+        else:
+            done = Done(plan.wanted, needed(), 0)
+        self._conclude(tracked, memory, done, since)
+
+    def raise_limit(self, memory: TrackedMemory, limit: MemoryLimit) -> None:
+        """No part of ``limit`` is below what is in use."""
+        before = memory.group.writes
+        with self._cutter.writing:
+            memory.plan.wrote(memory.group.raise_limit(limit))
+        self.writes += memory.group.writes - before
+
+    def cut(
+        self, tracked: Tracked, memory: TrackedMemory, max_bytes: int, margin_bytes: int, *, ordered: bool
+    ) -> None:
+        """Unless ``ordered``, the controller only hears of it when the limit ends up as another one."""
+        plan = memory.plan
+        growth, whole = plan.growth(time.monotonic()), plan.wanted is None
+        cut = Cut(memory.group, plan, plan.turn, max_bytes, margin_bytes, growth, whole)
+        memory.cuts += 1
+        self._cutter.cut(cut, functools.partial(self._done, tracked, memory, ordered))
+
+    def put_high(self, tracked: Tracked, memory: TrackedMemory, limit: MemoryLimit) -> None:
+        """The same limit with another memory.high, which may be below what is in use (K12)."""
+        assert limit.max_bytes is not None
+        if (limit.high_bytes or 0) >= memory.plan.used_bytes:
+            self.raise_limit(memory, limit)
+        else:
+            self.cut(tracked, memory, limit.max_bytes, 0, ordered=False)
+
+    def _done(
+        self, tracked: Tracked, memory: TrackedMemory, ordered: bool, future: "asyncio.Future[Done]"
+    ) -> None:
+        memory.cuts -= 1
+        if future.cancelled():
+            return
+        try:
+            done = future.result()
+        except CgroupGone:
+            return  # The tick finds that out, too, and tells.
+        except (EscraError, OSError) as error:
+            log.warning("memory not cut", container=tracked.candidate.name, reason=str(error))
+            done = Done(memory.group.read_limit(), memory.plan.needed_bytes, 0, str(error), made=False)
+        self.writes += done.writes
+        before, in_force = memory.plan.wanted, done.in_force
+        if in_force is None:
+            return
+        if ordered or before is None or before.max_bytes != in_force.max_bytes:
+            self._conclude(tracked, memory, done)
+        else:
+            memory.plan.wrote(in_force)
+
+    def _conclude(
+        self, tracked: Tracked, memory: TrackedMemory, done: Done, asked_at: float | None = None
+    ) -> None:
+        """Stand for what is in force from now on, and say so; what is not managed stays so if it failed."""
+        plan, in_force = memory.plan, done.in_force
+        assert in_force is not None
+        if done.made or plan.wanted is not None:
+            plan.wrote(in_force)
+            self._settled(tracked, memory)
+        answer_usec = 0 if asked_at is None else round((time.monotonic() - asked_at) * 1e6)
+        ack = MemoryAck(tracked.key, plan.rev, in_force, done.needed_bytes, done.error[:1000], answer_usec)
+        self._send(MemoryApplied([ack]))

@@ -1,0 +1,126 @@
+"""What the agent knows of one container."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from escra_agent.cgroupfs import Cgroup
+from escra_agent.counters import Counters, MemoryReading
+from escra_agent.labels import Labels
+from escra_agent.memoryfiles import Pulse
+from escra_agent.memorygroup import MemoryGroup
+from escra_agent.memoryplan import MemoryPlan
+from escra_agent.planner import Plan
+from escra_agent.sampler import Sampler
+from escra_common.messages import Container, ContainerMemory, CpuLimit, MemoryLevel, MemoryLimit
+
+NO_PULSE = Pulse(0, False, False, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Somebody says that a container should take part.  ``problem`` is why it cannot."""
+
+    id: str
+    name: str
+    open: Callable[[], Cgroup]
+    labels: Labels
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class TrackedMemory:
+    """``failures`` is what MemoryGroup.failures said last, ``told`` the level sent last.
+
+    ``cuts`` is how many the cutter has yet to make.
+    """
+
+    group: MemoryGroup
+    original: MemoryLimit
+    last: MemoryReading
+    plan: MemoryPlan
+    cap_bytes: int | None
+    failures: list[int]
+    problem: str = ""
+    peak_bytes: int = 0
+    pulse: Pulse = NO_PULSE
+    cuts: int = 0
+    watched: bool = False
+    drift_logged: bool = False
+    told: MemoryLevel | None = None
+
+    def describe(self) -> ContainerMemory:
+        return ContainerMemory(
+            original=self.original,
+            in_force=self.plan.wanted or self.last.limit,
+            managed=self.plan.wanted is not None,
+            needed_bytes=self.plan.needed_bytes,
+            cap_bytes=self.cap_bytes,
+            problem=self.problem[:1000],
+        )
+
+    def level(self, key: int) -> MemoryLevel:
+        last = self.last
+        return MemoryLevel(
+            key,
+            last.used_bytes,
+            last.limit_bytes,
+            last.oom_events,
+            last.oom_kills,
+            max(self.peak_bytes, last.used_bytes),
+            self.plan.cache_bytes,
+            last.high_events,
+            last.max_events,
+        )
+
+
+@dataclass(slots=True)
+class Tracked:
+    """``memory`` is None where there is no memory controller for it."""
+
+    candidate: Candidate
+    cgroup: Cgroup
+    original: CpuLimit
+    last: Counters
+    plan: Plan
+    cap_milli: int | None
+    pinned: bool
+    memory: TrackedMemory | None
+    sampler: Sampler = field(default_factory=Sampler)
+    idle: bool = False
+    drift_logged: bool = False
+
+    @property
+    def key(self) -> int:
+        return self.cgroup.key
+
+    @property
+    def ours(self) -> bool:
+        """Whether its limits may be changed."""
+        return self.candidate.labels.mode == "auto" and not self.candidate.problem
+
+    def describe(self) -> Container:
+        """As the controller should know it.
+
+        A limit that somebody else changed under us is repaired within a tick, so what we stand for is said.
+        """
+        labels = self.candidate.labels
+        return Container(
+            key=self.key,
+            id=self.candidate.id,
+            name=self.candidate.name,
+            app=labels.app,
+            cgroup=self.cgroup.path,
+            mode=labels.mode,
+            original=self.original,
+            in_force=self.plan.wanted or self.last.limit,
+            managed=self.plan.wanted is not None,
+            weight=labels.weight,
+            cpu_min_milli=labels.cpu_min_milli,
+            cpu_max_milli=labels.cpu_max_milli,
+            memory_min_bytes=labels.memory_min_bytes,
+            memory_max_bytes=labels.memory_max_bytes,
+            cap_milli=self.cap_milli,
+            pinned=self.pinned,
+            problem=self.candidate.problem[:1000],
+            memory=None if self.memory is None else self.memory.describe(),
+        )

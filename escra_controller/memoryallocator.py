@@ -1,0 +1,327 @@
+"""The memory pool of an application: grants before the OOM killer comes, and what is not used taken back.
+
+Growth is paid from what is free; when that is not enough, all others are asked at once to give
+what they do not use.  A cut frees nothing until it is acknowledged, and no cut goes below use:
+an agent makes it only as far as it harms nobody, and says how far that was.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from escra_common.messages import MemoryAck, MemoryLevel, MemoryNeed, OomKilled
+from escra_common.units import format_bytes
+from escra_controller.events import DenyNeed, SetMemoryLimit
+from escra_controller.memory import KEEP_S, MemorySettings, Ordered, Waiting
+from escra_controller.policy import Wish
+from escra_controller.recent import Recent
+from escra_controller.rounds import Round
+from escra_controller.sharing import proportionally
+from escra_controller.state import App, Member, MemberKey
+
+# A cut of less than this, and than this share of the limit, is not worth the write.
+LEAST_CUT_BYTES = 2 << 20
+LEAST_CUT = 0.05
+# What cannot grow by this much cannot be helped.
+LEAST_GRANT_BYTES = 64 << 10
+# A refusal explains a kill that follows within this time.
+EXPLAINS_S = 10.0
+# A write the kernel refused is tried again, but not ten times a second.
+RETRY_S = 5.0
+# A newcomer without room asks the others at most this often.
+ASK_EVERY_S = 1.0
+
+MIB = 1 << 20
+
+
+class MemoryAllocator:
+    """Stateless but for its settings; the state is the application's.  ``next_rev`` numbers the orders."""
+
+    def __init__(self, settings: MemorySettings, grace_until: float, next_rev: Callable[[], int]) -> None:
+        self._s = settings
+        self._grace_until = grace_until
+        self._next_rev = next_rev
+
+    # ---- what starts a round -------------------------------------------------------
+
+    def needed(self, r: Round, member: Member, need: MemoryNeed) -> None:
+        """A container wants more now.  What was answered already, or met meanwhile, is old news."""
+        memory = member.memory
+        if memory.limit is None or need.serial <= memory.answered_serial:
+            return
+        memory.needed = need.needed_bytes
+        memory.peaks.add(need.needed_bytes, r.now)
+        if need.limit_bytes < memory.limit:
+            return
+        until = max(r.now, self._grace_until) + self._s.ask_s
+        if memory.waiting is None:
+            memory.waiting = Waiting(need, self._target(memory.limit, need), until)
+        else:
+            memory.waiting = replace(memory.waiting, need=need)
+        self.settle(r)
+
+    def measured(self, r: Round, member: Member, level: MemoryLevel) -> None:
+        memory = member.memory
+        memory.level = level
+        memory.needed = max(0, level.used_bytes - level.cache_bytes)
+        memory.peaks.add(max(level.peak_bytes, level.used_bytes), r.now)
+
+    def killed(self, r: Round, member: Member, killed: OomKilled) -> None:
+        """For the record: what happened, and why no grant prevented it."""
+        memory = member.memory
+        # Until the next level comes, what it holds counts as on its way.
+        memory.dying_until = r.now + self._s.ask_s
+        # What it used before says nothing about what is left of it.
+        memory.peaks = Recent(KEEP_S)
+        memory.peaks.add(memory.needed, r.now)
+        if memory.denied and r.now - memory.denied[0] < EXPLAINS_S:
+            why = f"its request was denied: {memory.denied[1]}"
+        elif memory.limit is None:
+            why = "its memory was not managed"
+        else:
+            why = "no request for memory came before it"
+        tasks = f"{killed.kills} tasks" if killed.kills > 1 else "a task"
+        wish = Wish(0, "oom-kill", f"the kernel killed {tasks} at {killed.cause}; {why}")
+        r.record(member, "memory", wish, memory.limit, memory.limit)
+        self.settle(r)
+
+    def tick(self, r: Round) -> None:
+        for member in r.reachable:
+            self._reclaim(r, member)
+        self.settle(r)
+
+    def acknowledged(self, r: Round, member: Member, ack: MemoryAck) -> None:
+        """The kernel was read back after a write."""
+        memory, ledger = member.memory, r.app.memory
+        held = ledger[member.key].counted if ack.in_force.max_bytes is None else ack.in_force.max_bytes
+        last = ledger.acknowledge(member.key, ack.rev, held)
+        if last and (ordered := memory.ordered) is not None:
+            memory.ordered, memory.problem = None, ack.error
+            memory.needed = ack.needed_bytes
+            self._conclude(r, member, ack, ordered)
+        self.settle(r)
+
+    def settle(self, r: Round) -> None:
+        """Something may have become free, or time passed: needs first, then newcomers."""
+        ledger = r.app.memory
+        if ledger.counted > ledger.omega and not self._cuts_under_way(r):
+            self._collect(r, ledger.counted - ledger.omega, None, "Ω was exceeded")
+        asking = [m for m in r.reachable if m.memory.waiting is not None and m.key in ledger]
+        for member in sorted(asking, key=lambda m: m.memory.waiting.until if m.memory.waiting else 0.0):
+            self._answer(r, member)
+        self._admit(r)
+
+    # ---- needs ---------------------------------------------------------------------
+
+    def _target(self, limit: int, need: MemoryNeed) -> int:
+        """Enough for the growth seen over the horizon, and for the margin above what it needs."""
+        grant = max(int(self._s.grant_min), int(need.growth * self._s.horizon_s))
+        return max(limit + grant, need.needed_bytes + self._margin(need.needed_bytes))
+
+    def _answer(self, r: Round, member: Member) -> None:
+        app, memory, waiting = r.app, member.memory, member.memory.waiting
+        if waiting is None or memory.limit is None or r.now < self._grace_until:
+            return
+        limit, ceiling = memory.limit, app.memory_ceiling(member)
+        # What an order under way still counts above the limit is its own.
+        room = app.memory.free + app.memory[member.key].counted - limit
+        wanted = min(waiting.target, ceiling) - limit
+        if limit >= ceiling:
+            self._deny(r, member, f"it is at its own maximum of {format_bytes(ceiling)}")
+        elif room >= min(wanted, LEAST_GRANT_BYTES):
+            self._grant(r, member, limit, min(wanted, self._polite(wanted, room)))
+        else:
+            self._collect(r, wanted - room, member, f"{member.info.name} needs memory")
+            self._deny_unless_others_give(r, member)
+
+    def _polite(self, wanted: int, room: int) -> int:
+        """Half of what is left and no more, as long as that is a grant worth having."""
+        return max(min(wanted, room // 2), min(int(self._s.grant_min), room))
+
+    def _grant(self, r: Round, member: Member, limit: int, amount: int) -> None:
+        memory = member.memory
+        assert memory.waiting is not None
+        need = memory.waiting.need
+        self._answered(member)
+        cause = "its tasks wait for memory" if need.paused else "it is about to run out"
+        numbers = {
+            "needed_mib": need.needed_bytes / MIB,
+            "growth_mib_per_s": need.growth / MIB,
+            "free_mib": r.app.memory.free / MIB,
+        }
+        self._order(r, member, limit + amount, Wish(limit + amount, "grow", cause, numbers))
+
+    def _deny_unless_others_give(self, r: Round, member: Member) -> None:
+        waiting = member.memory.waiting
+        hope = self._cuts_under_way(r) or any(m.memory.dying_until > r.now for m in r.reachable)
+        if waiting is not None and (r.now >= waiting.until or not hope):
+            free = format_bytes(r.app.memory.free)
+            late = " in time" if hope else ""
+            self._deny(r, member, f"{r.app.spec.name} has {free} left and nobody else gave any{late}")
+
+    def _deny(self, r: Round, member: Member, reason: str) -> None:
+        memory = member.memory
+        assert memory.waiting is not None
+        need = memory.waiting.need
+        self._answered(member)
+        if need.paused:
+            # What it holds is soon free: nobody else needs to be refused meanwhile.
+            memory.dying_until = r.now + self._s.ask_s
+        said, memory.denied = memory.denied, (r.now, reason)
+        r.out.append(DenyNeed(*member.key, need.serial, reason))
+        # A container that stays at its limit asks once a second.
+        if said is None or said[1] != reason or r.now - said[0] > EXPLAINS_S:
+            numbers = {"needed_mib": need.needed_bytes / MIB, "growth_mib_per_s": need.growth / MIB}
+            r.record(member, "memory", Wish(0, "denied", reason, numbers), memory.limit, memory.limit)
+
+    def _answered(self, member: Member) -> None:
+        memory = member.memory
+        assert memory.waiting is not None
+        memory.answered_serial = memory.waiting.need.serial
+        memory.waiting = None
+
+    # ---- giving back ---------------------------------------------------------------
+
+    def _reclaim(self, r: Round, member: Member) -> None:
+        """Every few seconds: down to the recent peak of use and a margin, file cache included."""
+        memory = member.memory
+        if r.now - memory.looked_at < self._s.reclaim_s:
+            return
+        first, memory.looked_at = memory.looked_at == float("-inf"), r.now
+        if first or not self._can_give(r.app, member):
+            return
+        peak = memory.peaks.peak(r.now)
+        if not peak:
+            return
+        target = max(r.app.memory_floor(member), peak + self._margin(peak))
+        numbers = {"peak_mib": peak / MIB, "needed_mib": memory.needed / MIB}
+        self._cut(r, member, target, Wish(target, "reclaim", "it did not use the rest lately", numbers))
+
+    def _collect(self, r: Round, wanted: int, asker: Member | None, why: str) -> None:
+        """Ask all others, on all hosts at once: for what they did not use lately, then for file cache."""
+        givers = {
+            m.key: m
+            for m in r.reachable
+            if m is not asker and m.memory.gives_from <= r.now and self._can_give(r.app, m)
+        }
+        peaks = {key: max(m.memory.peaks.peak(r.now), m.memory.needed) for key, m in givers.items()}
+        unused = {key: self._above(r.app, m, peaks[key]) for key, m in givers.items()}
+        given = proportionally(wanted, unused)
+        rest = {key: self._above(r.app, m, m.memory.needed) - given[key] for key, m in givers.items()}
+        more = proportionally(wanted - sum(given.values()), {k: max(0, v) for k, v in rest.items()})
+        for key, member in givers.items():
+            target = (member.memory.limit or 0) - given[key] - more[key]
+            cause, numbers = (
+                f"it does not need the rest, and {why}",
+                {"needed_mib": member.memory.needed / MIB},
+            )
+            self._cut(r, member, target, Wish(target, "give", cause, numbers))
+
+    def _above(self, app: App, member: Member, use: int) -> int:
+        """How far the limit is above this use with its margin, and above the floor."""
+        return max(0, (member.memory.limit or 0) - max(app.memory_floor(member), use + self._margin(use)))
+
+    def _can_give(self, app: App, member: Member) -> bool:
+        memory = member.memory
+        return (
+            memory.limit is not None
+            and memory.waiting is None
+            and member.key in app.memory
+            and not app.memory[member.key].pending
+        )
+
+    def _cut(self, r: Round, member: Member, target: int, wish: Wish) -> None:
+        limit = member.memory.limit or 0
+        if limit - target >= max(LEAST_CUT_BYTES, int(LEAST_CUT * limit)):
+            self._order(r, member, target, wish)
+
+    def _cuts_under_way(self, r: Round) -> bool:
+        ledger = r.app.memory
+        return any(
+            ledger[m.key].pending and ledger[m.key].ordered < ledger[m.key].held
+            for m in r.reachable
+            if m.key in ledger
+        )
+
+    # ---- newcomers -----------------------------------------------------------------
+
+    def _admit(self, r: Round) -> None:
+        """First limit: what it came with or its fair share, the smaller; never below use and floor."""
+        app, now = r.app, r.now
+        waiting = [
+            m
+            for m in r.reachable
+            if m.memory_wanted
+            and m.memory.limit is None
+            and not m.memory.releasing
+            and m.key not in app.memory
+            and m.memory.retry_at <= now
+        ]
+        if not waiting or now < self._grace_until:
+            return
+        fair = app.memory_shares()
+        lacking = 0
+        for member in waiting:
+            lacking += self._admit_one(r, member, fair)
+        if lacking > 0:
+            self._collect(r, lacking, None, "a newcomer needs room")
+
+    def _admit_one(self, r: Round, member: Member, fair: Mapping[MemberKey, int]) -> int:
+        """What is lacking, 0 when it was admitted."""
+        app, memory, info = r.app, member.memory, member.info.memory
+        assert info is not None
+        use = memory.needed or info.needed_bytes
+        asked, free = info.original.max_bytes, app.memory.free
+        keeps = use + self._margin(use)
+        least = max(app.memory_floor(member), keeps if asked is None else min(asked, keeps))
+        if free < least:
+            left = f"{app.spec.name} has {format_bytes(free)} left"
+            memory.problem = f"no room for its memory: {left}, it needs {format_bytes(least)}"
+            memory.retry_at = r.now + ASK_EVERY_S
+            return least - free
+        first = max(least, fair[member.key] if asked is None else min(asked, fair[member.key]))
+        # Who names no limit leaves something for those that grow next.
+        target = min(first, free if asked is not None else least + (free - least) // 2)
+        cause = f"new; it came with {'no limit' if asked is None else format_bytes(asked)}"
+        numbers = {"fair_mib": fair[member.key] / MIB, "needed_mib": use / MIB, "free_mib": free / MIB}
+        self._order(r, member, target, Wish(target, "newcomer", cause, numbers))
+        return 0
+
+    # ---- orders --------------------------------------------------------------------
+
+    def _order(self, r: Round, member: Member, target: int, wish: Wish) -> None:
+        memory = member.memory
+        rev = self._next_rev()
+        # Several orders may be under way: the record is of all of them together.
+        before = memory.ordered.before if memory.ordered else memory.limit
+        r.app.memory.order(member.key, target, rev)
+        memory.ordered = Ordered(before, wish)
+        memory.limit, memory.last_rev = target, rev
+        r.out.append(SetMemoryLimit(*member.key, rev, target, self._margin(memory.needed)))
+
+    def _conclude(self, r: Round, member: Member, ack: MemoryAck, ordered: Ordered) -> None:
+        """What became of an order: nothing is believed but what the kernel was read to hold."""
+        memory, wish, in_force = member.memory, ordered.wish, ack.in_force.max_bytes
+        memory.limit = in_force
+        above = in_force is None or in_force > wish.target
+        if in_force is None or (ordered.before is None and (ack.error or above)):
+            # Not admitted: the write failed, or it uses more by now than the order would have left it.
+            r.app.memory.forget(member.key)
+            memory.limit, memory.retry_at = None, r.now + (RETRY_S if ack.error else ASK_EVERY_S)
+        elif above:
+            # It gave less than it was asked for: it needs more than was known here.
+            memory.gives_from = r.now + ASK_EVERY_S
+        if ack.error and wish.rule == "grow":
+            r.out.append(DenyNeed(*member.key, memory.answered_serial, ack.error))
+        if in_force != ordered.before or ack.error:
+            r.record(member, "memory", _as_it_went(wish, ack), ordered.before, in_force)
+
+    def _margin(self, use: int) -> int:
+        return max(int(self._s.margin_min), int(self._s.margin * use))
+
+
+def _as_it_went(wish: Wish, ack: MemoryAck) -> Wish:
+    if ack.error:
+        wish = replace(wish, rule="refused", cause=ack.error)
+    if ack.answer_usec:
+        wish = replace(wish, numbers={**wish.numbers, "answer_ms": ack.answer_usec / 1000})
+    return wish

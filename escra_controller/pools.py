@@ -1,0 +1,45 @@
+"""The pools of one application, CPU and memory, behind what starts a round in both of them."""
+
+from collections.abc import Iterable, Mapping
+
+from escra_controller.allocator import Allocator
+from escra_controller.events import Instruction
+from escra_controller.memory import MemorySettings
+from escra_controller.memoryallocator import MemoryAllocator
+from escra_controller.policy import Settings
+from escra_controller.rounds import Round
+from escra_controller.state import App, Host
+
+
+class Pools:
+    """Until ``grace_until`` (the engine's clock) nothing grows and nobody is admitted."""
+
+    def __init__(
+        self, cpu: Settings, memory: MemorySettings, grace_until: float, hosts: Mapping[str, Host]
+    ) -> None:
+        self.cpu = Allocator(cpu, grace_until, self.next_rev)
+        self.memory = MemoryAllocator(memory, grace_until, self.next_rev)
+        self._hosts = hosts
+        self._rev = 0
+
+    def next_rev(self) -> int:
+        """Revisions are common to CPU and memory, and to all hosts."""
+        self._rev += 1
+        return self._rev
+
+    def round(self, app: App, now: float, out: list[Instruction]) -> Round:
+        reachable = [m for m in app.members.values() if self._hosts[m.key.host].connected]
+        return Round(app, reachable, now, out)
+
+    def settle(self, apps: Iterable[App], now: float, out: list[Instruction]) -> None:
+        """Something may have become free."""
+        for app in apps:
+            r = self.round(app, now, out)
+            self.cpu.settle(r)
+            self.memory.settle(r)
+
+    def tick(self, apps: Iterable[App], now: float, out: list[Instruction]) -> None:
+        for app in apps:
+            r = self.round(app, now, out)
+            self.cpu.tick(r)
+            self.memory.tick(r)

@@ -1,0 +1,151 @@
+"""Rows of the answers to people: the engine's state in the words and units of the command line.
+
+The keys are a contract: documented, with the unit in the name, only ever added to.
+"""
+
+from typing import Any
+
+from escra_common.units import cores
+from escra_controller.engine import Engine
+from escra_controller.events import Decision
+from escra_controller.state import App, Member
+
+Row = dict[str, Any]
+
+
+def state_word(engine: Engine, member: Member) -> str:
+    return member.state if engine.hosts[member.key.host].connected else "lost"
+
+
+def agent_row(engine: Engine, host: str, now: float) -> Row:
+    info = engine.hosts[host]
+    totals = info.totals
+    return {
+        "host": host,
+        "state": "connected" if info.connected else "lost",
+        "cgroup_version": info.hello.cgroup_version,
+        "containers": sum(key.host == host for key in engine.members),
+        "last_seen_s": round(now - info.heard_at, 1),
+        "version": info.hello.software,
+        "cpus": info.hello.cpus,
+        "memory_bytes": info.hello.memory_bytes,
+        "ticks": totals.ticks,
+        "late_ticks": totals.late_ticks,
+        "dropped_samples": totals.dropped_samples,
+        "drift_repairs": totals.drift_repairs,
+        "writes": totals.writes,
+        "refill_cpu_s": totals.refill_usec / 1e6,
+        "memory_writes": totals.memory_writes,
+    }
+
+
+def container_row(engine: Engine, member: Member) -> Row:
+    level = member.memory.level
+    return {
+        "id": member.info.id,
+        "name": member.info.name,
+        "app": member.info.app,
+        "host": member.key.host,
+        "cgroup": member.info.cgroup,
+        "state": state_word(engine, member),
+        "problem": member.problem,
+        "cpu": _cpu(member),
+        "memory": _memory(member),
+        "oom_events": level.oom_events if level else 0,
+        "oom_kills": level.oom_kills if level else 0,
+    }
+
+
+def _cpu(member: Member) -> Row:
+    latest, limit, in_force = member.demand.latest, member.limit, member.info.in_force
+    if limit is None and in_force.quota_usec is not None:
+        limit = in_force.quota_usec * 1000 // in_force.period_usec
+    return {
+        "limit_cores": None if limit is None else cores(limit),
+        "used_cores": round(member.demand.used() / 1000, 3),
+        "throttled_ratio": round(latest.throttled, 3) if latest else 0.0,
+    }
+
+
+def _memory(member: Member) -> Row:
+    memory, info = member.memory, member.info.memory
+    level = memory.level
+    limit = memory.limit
+    if limit is None:
+        limit = level.limit_bytes if level else info.in_force.max_bytes if info else None
+    return {
+        "limit_bytes": limit,
+        "used_bytes": level.used_bytes if level else None,
+        "needed_bytes": memory.needed if level else None,
+        "managed": memory.limit is not None,
+        "problem": memory.problem or (info.problem if info else "no memory controller"),
+        "high_events": level.high_events if level else 0,
+        "max_events": level.max_events if level else 0,
+    }
+
+
+def app_row(app: App) -> Row:
+    members = app.members.values()
+    levels = [m.memory.level for m in members if m.memory.level]
+    return {
+        "name": app.spec.name,
+        "cpu": {
+            "limit_cores": cores(app.spec.cpu),
+            "allocated_cores": cores(app.ledger.counted),
+            "used_cores": round(sum(m.demand.used() for m in members) / 1000, 3),
+        },
+        "memory": {
+            "limit_bytes": app.spec.memory,
+            "allocated_bytes": app.memory.counted,
+            "used_bytes": sum(level.used_bytes for level in levels),
+        },
+        "containers": len(app.members),
+        "hosts": len({m.key.host for m in members}),
+    }
+
+
+def decision_row(decision: Decision, offset: float) -> Row:
+    """``offset`` turns the engine's clock into unix time.  The limits' keys carry their unit."""
+    row: Row = {
+        "at": round(decision.at + offset, 3),
+        "resource": decision.resource,
+        "rule": decision.rule,
+        "cause": decision.cause,
+        "numbers": {name: round(value, 4) for name, value in decision.numbers.items()},
+    }
+    for name, value in (("before", decision.before), ("after", decision.after)):
+        if decision.resource == "cpu":
+            row[f"{name}_cores"] = None if value is None else cores(value)
+        else:
+            row[f"{name}_bytes"] = value
+    return row
+
+
+def event_row(number: int, decision: Decision, offset: float) -> Row:
+    """A decision with whom it is about, for a list of everybody's."""
+    about = {"app": decision.app, "container": decision.container, "host": decision.host}
+    return {"number": number, **about, **decision_row(decision, offset)}
+
+
+def cpu_standing(app: App, member: Member) -> Row:
+    fair = app.fair_shares().get(member.key)
+    counted = app.ledger[member.key].counted if member.key in app.ledger else 0
+    return {
+        "floor_cores": cores(app.floor(member)),
+        "ceiling_cores": cores(app.ceiling(member)),
+        "fair_cores": None if fair is None else cores(fair),
+        "counted_cores": cores(counted),
+        "app_limit_cores": cores(app.spec.cpu),
+        "app_free_cores": cores(app.ledger.free),
+    }
+
+
+def memory_standing(app: App, member: Member) -> Row:
+    return {
+        "floor_bytes": app.memory_floor(member),
+        "ceiling_bytes": app.memory_ceiling(member),
+        "fair_bytes": app.memory_shares().get(member.key),
+        "counted_bytes": app.memory[member.key].counted if member.key in app.memory else 0,
+        "app_limit_bytes": app.spec.memory,
+        "app_free_bytes": app.memory.free,
+    }

@@ -1,0 +1,235 @@
+"""The memory pool: growth before the kill, givers, refusals, newcomers, and the way back."""
+
+import msgspec
+import pytest
+
+from escra_common.messages import MemoryAck, MemoryLimit
+from escra_controller.events import (
+    AppResized,
+    ContainerAppeared,
+    MemoryApplied,
+    SetMemoryLimit,
+)
+from escra_controller.state import Refused
+from tests.controller.world import MIB, Kernel, Memory, World, spec
+
+
+def world(memory: int = 1024 * MIB, hosts: tuple[str, ...] = ("h1",)) -> World:
+    made = World(spec(memory=memory))
+    for host in hosts:
+        made.join(host)
+    return made
+
+
+def started(
+    w: World, *used_mib: int, limit_mib: int = 64, host: str = "h1", most_mib: int | None = None
+) -> list[Kernel]:
+    """Containers that came with a limit and use so much of it, admitted."""
+    memories = [Memory(used=u * MIB, want=u * MIB, limit=limit_mib * MIB) for u in used_mib]
+    most = most_mib and most_mib * MIB
+    kernels = [w.add(host, memory=memory, memory_max_bytes=most) for memory in memories]
+    w.settle()
+    return kernels
+
+
+def memory_rules(w: World, kernel: Kernel) -> list[str]:
+    return [d.rule for d in w.decisions if d.resource == "memory" and d.key == kernel.info.key]
+
+
+def test_a_newcomer_keeps_what_it_came_with() -> None:
+    w = world()
+    (web,) = started(w, 30)
+    assert web.memory.held == 64 * MIB
+    assert w.engine.apps["shop"].memory.counted == 64 * MIB
+
+
+def test_one_without_a_limit_gets_its_fair_share_but_never_less_than_it_uses() -> None:
+    w = world(memory=1000 * MIB)
+    big = w.add("h1", memory=Memory(used=600 * MIB, want=600 * MIB))
+    small = w.add("h1", memory=Memory(used=10 * MIB, want=10 * MIB))
+    w.settle()
+    assert big.memory.held >= 660 * MIB
+    assert 18 * MIB <= small.memory.held <= 500 * MIB
+    assert w.held_bytes() <= 1000 * MIB
+
+
+def test_who_wants_more_gets_it_before_the_kill() -> None:
+    w = world()
+    (web,) = started(w, 60)
+    w.grow("h1", web, 70 * MIB)
+    w.settle()
+    assert web.memory.used == 70 * MIB
+    assert web.memory.kills == 0
+    assert memory_rules(w, web) == ["newcomer", "grow"]
+
+
+def test_a_grant_covers_the_growth_that_was_seen() -> None:
+    w = world()
+    slow, fast = started(w, 60, 60)
+    w.grow("h1", slow, 65 * MIB, growth=1 * MIB)
+    w.grow("h1", fast, 65 * MIB, growth=1024 * MIB)
+    w.settle()
+    assert slow.memory.held == 72 * MIB
+    assert fast.memory.held == (64 + 256) * MIB
+
+
+def test_the_same_need_is_answered_once() -> None:
+    w = world()
+    (web,) = started(w, 60)
+    w.grow("h1", web, 70 * MIB)
+    w.ask("h1", web)
+    w.settle()
+    w.ask("h1", web)
+    w.settle()
+    assert memory_rules(w, web) == ["newcomer", "grow"]
+
+
+def test_an_empty_pool_is_filled_by_those_who_do_not_use_theirs_on_all_hosts() -> None:
+    w = world(memory=300 * MIB, hosts=("h1", "h2"))
+    (web,) = started(w, 90, limit_mib=100)
+    (near,) = started(w, 10, limit_mib=100)
+    (far,) = started(w, 10, limit_mib=100, host="h2")
+    w.grow("h1", web, 130 * MIB)
+    assert web.memory.paused, "nothing is granted before somebody gave"
+    w.settle()
+    assert web.memory.used == 130 * MIB
+    assert near.memory.held < 100 * MIB
+    assert far.memory.held < 100 * MIB
+    assert web.memory.kills + near.memory.kills + far.memory.kills == 0
+
+
+def test_file_cache_is_given_away_but_only_in_need() -> None:
+    w = world(memory=200 * MIB)
+    web, reader = started(w, 90, 10, limit_mib=100)
+    reader.memory.cache = 90 * MIB
+    w.run(12)
+    assert reader.memory.held == 100 * MIB, "nobody needs it: it stays"
+    w.grow("h1", web, 130 * MIB)
+    w.settle()
+    assert web.memory.used == 130 * MIB
+    assert reader.memory.held < 75 * MIB
+
+
+def test_when_nobody_can_give_exactly_one_is_refused() -> None:
+    w = world(memory=200 * MIB)
+    web, other = started(w, 96, 96, limit_mib=100)
+    w.grow("h1", web, 130 * MIB)
+    w.settle()
+    assert web.memory.kills == 1
+    assert (other.memory.kills, other.memory.used, other.memory.held) == (0, 96 * MIB, 100 * MIB)
+    assert memory_rules(w, web)[-2:] == ["denied", "oom-kill"]
+    assert "shop has 0B left and nobody else gave any" in next(
+        d.cause for d in w.decisions if d.rule == "oom-kill"
+    )
+
+
+def test_a_giver_that_cannot_be_reached_is_not_waited_for_for_ever() -> None:
+    w = world(memory=200 * MIB, hosts=("h1", "h2"))
+    (web,) = started(w, 90, limit_mib=100)
+    started(w, 10, limit_mib=100, host="h2")
+    w.grow("h1", web, 130 * MIB)
+    for _ in range(8):
+        w.tick(settle=False)  # the order to h2 and its answer are stuck
+        while w.hosts["h1"].orders or w.hosts["h1"].acks:
+            w.deliver_order("h1")
+            w.deliver_ack("h1")
+    assert web.memory.kills == 1
+    assert "in time" in next(d.cause for d in w.decisions if d.rule == "denied")
+
+
+def test_at_its_own_maximum_it_is_refused_whatever_is_free() -> None:
+    w = world()
+    (web,) = started(w, 60, most_mib=64)
+    w.grow("h1", web, 70 * MIB)
+    w.settle()
+    assert web.memory.kills == 1
+    assert "its own maximum of 64.0MiB" in w.decisions[-1].cause
+
+
+def test_what_was_not_used_lately_comes_back_and_a_recent_peak_does_not() -> None:
+    w = world()
+    (web,) = started(w, 60)
+    w.grow("h1", web, 300 * MIB, growth=1024 * MIB)
+    w.settle()
+    w.run(6)
+    assert web.memory.held >= 318 * MIB
+    w.grow("h1", web, 20 * MIB)
+    w.run(15)
+    assert web.memory.held >= 318 * MIB, "it used 300 MiB a moment ago"
+    w.run(30)
+    assert web.memory.held == 28 * MIB
+    assert web.memory.kills == 0
+
+
+def test_one_in_need_during_a_cut_gets_the_cut_back() -> None:
+    w = world(memory=200 * MIB)
+    web, other = started(w, 90, 10, limit_mib=100)
+    w.grow("h1", web, 130 * MIB)
+    assert w.hosts["h1"].orders, "the other is being cut"
+    w.grow("h1", other, 99 * MIB)
+    w.settle()
+    assert web.memory.kills + other.memory.kills <= 1
+    assert w.held_bytes() <= 200 * MIB
+
+
+def test_no_room_is_said_and_a_newcomer_comes_in_when_there_is() -> None:
+    w = world(memory=100 * MIB)
+    (web,) = started(w, 90, limit_mib=100)
+    (late,) = started(w, 30)
+    member = w.engine.members[next(k for k in w.engine.members if k.key == late.info.key)]
+    assert not late.memory.managed
+    assert "no room for its memory" in member.memory.problem
+    w.remove("h1", web)
+    w.run(2)
+    assert late.memory.managed
+    assert member.memory.problem == ""
+
+
+def test_a_refused_write_is_said_and_the_need_denied() -> None:
+    w = world()
+    (web,) = started(w, 60)
+    w.grow("h1", web, 70 * MIB)
+    order = w.hosts["h1"].orders.pop()
+    assert isinstance(order, SetMemoryLimit)
+    in_force = MemoryLimit(64 * MIB)
+    w.handle(MemoryApplied("h1", [MemoryAck(order.key, order.rev, in_force, 60 * MIB, "above its parent's")]))
+    w.settle()
+    assert web.memory.kills == 1, "not left hanging"
+    assert w.engine.apps["shop"].memory.counted == 64 * MIB
+
+
+def test_released_memory_is_counted_until_it_is_given_back() -> None:
+    w = world()
+    (web,) = started(w, 60)
+    w.grow("h1", web, 70 * MIB)
+    w.settle()
+    web.info = msgspec.structs.replace(web.info, mode="off")
+    w.handle(ContainerAppeared("h1", w.describe(web)))
+    assert w.engine.apps["shop"].memory.counted == 72 * MIB
+    web.memory.used = web.memory.want = 60 * MIB
+    w.settle()
+    assert web.memory.held == 64 * MIB
+    assert w.engine.apps["shop"].memory.counted == 0
+
+
+def test_after_a_restart_of_the_controller_what_is_held_is_counted() -> None:
+    w = world()
+    (web,) = started(w, 60)
+    w.grow("h1", web, 200 * MIB, growth=1024 * MIB)
+    w.settle()
+    held = web.memory.held
+    fresh = World(spec())
+    fresh.hosts = w.hosts
+    fresh.join("h1")
+    assert fresh.engine.apps["shop"].memory.counted == held
+
+
+def test_omega_cannot_be_set_below_what_is_used() -> None:
+    w = world()
+    started(w, 60, 60)
+    w.run(1)
+    with pytest.raises(Refused, match=r"100\.0MiB of memory are less than its 2 containers"):
+        w.handle(AppResized("shop", memory=100 * MIB))
+    w.handle(AppResized("shop", memory=125 * MIB))
+    w.run(3)
+    assert w.held_bytes() <= 130 * MIB

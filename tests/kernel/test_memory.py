@@ -1,0 +1,213 @@
+"""Memory limits and their notices on the real kernel, on either cgroup version."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from escra_agent.errors import CgroupGone, LimitRejected
+from escra_agent.memorycut import above
+from escra_common.messages import (
+    MemoryLimit,
+    OomKilled,
+)
+from tests.kernel_cgroups import KernelCgroup
+from tests.memory_agent import (
+    MIB,
+    Eater,
+    armed,
+    ate,
+    cached_file,
+    cat,
+    group_of,
+    run,
+    running,
+    until,
+)
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def file_of_1_gib(tmp_path: Path) -> Iterator[Path]:
+    yield from cached_file(tmp_path, 1 << 30)
+
+
+def test_limits_go_up_and_down_with_their_swap(cgroup: KernelCgroup) -> None:
+    group = group_of(cgroup)
+    found = group.read_limit()
+    assert found.max_bytes is None
+    for size in (256 * MIB, 128 * MIB, 192 * MIB, 64 * MIB):
+        high = size - 4 * MIB if group.banded else None
+        before = group.read_limit()
+        wanted = MemoryLimit(size, high, size + 32 * MIB)
+        write = group.lower_limit if above(before, wanted) else group.raise_limit
+        in_force = write(wanted)
+        assert (in_force.max_bytes, in_force.high_bytes) == (size, high)
+        assert in_force.swap_bytes in (None, size + 32 * MIB), "None: no swap accounting here"
+        assert group.read_limit() == in_force
+        written = group.writes
+        group.raise_limit(in_force)
+        assert group.writes == written, "what is in force is not written again"
+    assert group.raise_limit(found) == found
+    group.close()
+
+
+def test_a_limit_below_what_is_in_use_is_refused_and_the_old_one_stays(
+    cgroup: KernelCgroup, tmp_path: Path
+) -> None:
+    group, eater = group_of(cgroup), Eater(cgroup, tmp_path)
+    eater.want(64 * MIB)
+    asyncio.run(ate(eater, 64 * MIB))
+    before = group.lower_limit(MemoryLimit(256 * MIB, 250 * MIB if group.banded else None))
+    with pytest.raises(LimitRejected, match="more is in use than that"):
+        group.lower_limit(MemoryLimit(32 * MIB, 30 * MIB if group.banded else None))
+    assert group.read_limit() == before
+    assert group.needed_bytes() > 64 * MIB
+    time.sleep(0.2)
+    assert eater.process.poll() is None
+    group.close()
+
+
+def test_a_removed_cgroup_is_gone_for_every_operation(cgroup: KernelCgroup) -> None:
+    group = group_of(cgroup)
+    cgroup.remove()
+    limit = MemoryLimit(MIB)
+    for operation in (group.pulse, group.read, group.read_limit, group.cache_bytes, group.again):
+        with pytest.raises(CgroupGone, match=cgroup.path):
+            operation()
+    with pytest.raises(CgroupGone, match=cgroup.path):
+        group.raise_limit(limit)
+    group.close()
+
+
+def test_the_tightest_limit_above_is_the_cap(cgroup: KernelCgroup) -> None:
+    leaf = group_of(cgroup.child("middle").child("leaf"))
+    assert leaf.cap_bytes() is None
+    group_of(cgroup).lower_limit(MemoryLimit(96 * MIB))
+    assert leaf.cap_bytes() == 96 * MIB
+    group_of(cgroup.children[0]).lower_limit(MemoryLimit(64 * MIB))
+    assert leaf.cap_bytes() == 64 * MIB
+
+
+def test_tasks_at_the_limit_go_on_after_each_raise(cgroup: KernelCgroup, tmp_path: Path) -> None:
+    async def scene() -> None:
+        eater = Eater(cgroup, tmp_path / "eater")
+        async with running(cgroup, tmp_path) as agent:
+            await agent.limit_to(64 * MIB, 8 * MIB)
+            eater.want(400 * MIB)
+            await until(lambda: agent.grant() and eater.has == 400 * MIB, "all of it")
+            assert eater.process.poll() is None
+            assert not agent.kills
+            assert {need.serial for need in agent.needs} == set(range(1, agent.needs[-1].serial + 1))
+            assert len(agent.needs) > 4
+
+    run(scene())
+
+
+def test_one_that_grows_slowly_is_helped_before_it_meets_its_limit(
+    cgroup: KernelCgroup, tmp_path: Path
+) -> None:
+    async def scene() -> None:
+        eater = Eater(cgroup, tmp_path / "eater")
+        async with running(cgroup, tmp_path) as agent:
+            await agent.limit_to(64 * MIB, 8 * MIB)
+            for size in range(8, 160, 2):
+                eater.want(size * MIB)
+                while eater.has < size * MIB:
+                    agent.grant()
+                    await asyncio.sleep(0.002)
+                await asyncio.sleep(0.02)
+            assert agent.needs
+            assert not any(need.paused for need in agent.needs)
+            assert agent.memory.group.read().max_events == 0
+
+    run(scene())
+
+
+def test_reading_a_file_is_no_need(cgroup: KernelCgroup, tmp_path: Path, file_of_1_gib: Path) -> None:
+    async def scene() -> None:
+        async with running(cgroup, tmp_path) as agent:
+            await agent.limit_to(64 * MIB, 8 * MIB)
+            await asyncio.to_thread(cat, cgroup, file_of_1_gib)
+            reading = agent.memory.group.read()
+            assert reading.max_events + reading.high_events > 0, "the cache has met its limit"
+            assert reading.used_bytes > 40 * MIB
+            assert agent.memory.group.needed_bytes() < 32 * MIB
+            assert not agent.needs
+            assert not agent.kills
+            assert agent.late_s < 0.1
+
+    run(scene())
+
+
+def test_a_denied_container_is_killed_at_once(cgroup: KernelCgroup, tmp_path: Path) -> None:
+    async def scene() -> None:
+        eater = Eater(cgroup, tmp_path / "eater")
+        async with running(cgroup, tmp_path) as agent:
+            await agent.limit_to(64 * MIB, 8 * MIB)
+            eater.want(200 * MIB)
+            await until(lambda: agent.needs, "a need")
+
+            def refuse() -> bool:
+                agent.deny(agent.needs[-1])
+                return eater.process.poll() is not None
+
+            assert await until(refuse, "killed") < 1.0
+            assert eater.process.returncode == -9
+            await until(lambda: agent.kills, "reported")
+            assert agent.kills == [OomKilled(agent.tracked.key, 1, "its own limit of 64.0MiB")]
+            await until(lambda: armed(cgroup) or agent.memory.group.banded, "armed again")
+
+    run(scene())
+
+
+def test_no_answer_is_a_denial(cgroup: KernelCgroup, tmp_path: Path) -> None:
+    async def scene() -> None:
+        eater = Eater(cgroup, tmp_path / "eater")
+        async with running(cgroup, tmp_path) as agent:
+            await agent.limit_to(64 * MIB, 8 * MIB)
+            eater.want(200 * MIB)
+            await until(
+                lambda: agent.needs and agent.needs[0].paused is not agent.memory.group.banded, "need"
+            )
+            assert 4 < await until(lambda: eater.process.poll() is not None, "killed") < 7
+            serials = [need.serial for need in agent.needs]
+            assert serials.count(1) > 2, "it was asked again"
+
+    run(scene())
+
+
+def test_without_a_link_nobody_waits(cgroup: KernelCgroup, tmp_path: Path) -> None:
+    async def scene() -> None:
+        eater = Eater(cgroup, tmp_path / "eater")
+        async with running(cgroup, tmp_path) as agent:
+            await agent.limit_to(64 * MIB, 8 * MIB)
+            eater.want(200 * MIB)
+            await until(lambda: agent.needs, "a need")
+            agent.keeper.link(False)
+            assert not armed(cgroup)
+            assert await until(lambda: eater.process.poll() is not None, "killed") < 1.0
+            agent.keeper.link(True)
+            await until(lambda: armed(cgroup) or agent.memory.group.banded, "armed again")
+
+    run(scene())
+
+
+def test_a_kill_at_a_limit_above_is_told_as_such(cgroup: KernelCgroup, tmp_path: Path) -> None:
+    child = cgroup.child("web")
+
+    async def scene() -> None:
+        eater = Eater(child, tmp_path / "eater")
+        async with running(child, tmp_path) as agent:
+            await agent.limit_to(256 * MIB)
+            group_of(cgroup).lower_limit(MemoryLimit(64 * MIB))
+            eater.want(200 * MIB)
+            await until(lambda: eater.process.poll() is not None, "killed")
+            await until(lambda: agent.kills, "reported")
+            assert agent.kills[0].cause == f"the limit of /{cgroup.path} above it"
+            assert not agent.needs, "more of its own would not help"
+
+    run(scene())
