@@ -70,7 +70,7 @@ class MemoryWriter:
         growth, whole = plan.growth(time.monotonic()), plan.wanted is None
         cut = Cut(memory.group, plan, plan.turn, max_bytes, margin_bytes, growth, whole)
         memory.cuts += 1
-        self._cutter.cut(cut, functools.partial(self._done, tracked, memory, ordered))
+        self._cutter.cut(cut, functools.partial(self._done, tracked, memory, cut.turn, ordered))
 
     def put_high(self, tracked: Tracked, memory: TrackedMemory, limit: MemoryLimit) -> None:
         """The same limit with another memory.high, which may be below what is in use (K12)."""
@@ -81,7 +81,12 @@ class MemoryWriter:
             self.cut(tracked, memory, limit.max_bytes, 0, ordered=False)
 
     def _done(
-        self, tracked: Tracked, memory: TrackedMemory, ordered: bool, future: "asyncio.Future[Done]"
+        self,
+        tracked: Tracked,
+        memory: TrackedMemory,
+        turn: int,
+        ordered: bool,
+        future: "asyncio.Future[Done]",
     ) -> None:
         memory.cuts -= 1
         if future.cancelled():
@@ -95,8 +100,8 @@ class MemoryWriter:
             done = Done(memory.group.read_limit(), memory.plan.needed_bytes, 0, str(error), made=False)
         self.writes += done.writes
         before, in_force = memory.plan.wanted, done.in_force
-        if in_force is None:
-            return
+        if in_force is None or memory.plan.turn != turn:
+            return  # overtaken, perhaps after its last write: the newer order has said what is in force
         if ordered or before is None or before.max_bytes != in_force.max_bytes:
             self._conclude(tracked, memory, done)
         else:

@@ -21,7 +21,7 @@ from escra_controller.state import App, Member, MemberKey
 # A cut of less than this, and than this share of the limit, is not worth the write.
 LEAST_CUT_BYTES = 2 << 20
 LEAST_CUT = 0.05
-# What cannot grow by this much cannot be helped.
+# What cannot grow by this much cannot be helped.  No page is larger.
 LEAST_GRANT_BYTES = 64 << 10
 # A refusal explains a kill that follows within this time.
 EXPLAINS_S = 10.0
@@ -50,7 +50,8 @@ class MemoryAllocator:
             return
         memory.needed = need.needed_bytes
         memory.peaks.add(need.needed_bytes, r.now)
-        if need.limit_bytes < memory.limit:
+        # The kernel rounds a limit down to whole pages.
+        if need.limit_bytes <= memory.limit - LEAST_GRANT_BYTES:
             return
         until = max(r.now, self._grace_until) + self._s.ask_s
         if memory.waiting is None:

@@ -84,6 +84,16 @@ def test_the_same_need_is_answered_once() -> None:
     assert memory_rules(w, web) == ["newcomer", "grow"]
 
 
+def test_a_limit_that_the_kernel_rounded_is_not_taken_for_an_old_one() -> None:
+    w = world()
+    (web,) = started(w, 60)
+    w.grow("h1", web, 70 * MIB, growth=1_000_001)
+    w.deliver_order("h1")
+    web.memory.limit = web.memory.held // 4096 * 4096
+    w.grow("h1", web, 80 * MIB)
+    assert w.hosts["h1"].orders, "answered before the acknowledgement of the first raise arrives"
+
+
 def test_an_empty_pool_is_filled_by_those_who_do_not_use_theirs_on_all_hosts() -> None:
     w = world(memory=300 * MIB, hosts=("h1", "h2"))
     (web,) = started(w, 90, limit_mib=100)

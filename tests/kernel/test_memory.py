@@ -173,7 +173,7 @@ def test_no_answer_is_a_denial(cgroup: KernelCgroup, tmp_path: Path) -> None:
             await until(
                 lambda: agent.needs and agent.needs[0].paused is not agent.memory.group.banded, "need"
             )
-            assert 4 < await until(lambda: eater.process.poll() is not None, "killed") < 7
+            assert 4 < await until(lambda: eater.process.poll() is not None, "killed", 10) < 7
             serials = [need.serial for need in agent.needs]
             assert serials.count(1) > 2, "it was asked again"
 
