@@ -87,10 +87,10 @@ def test_the_same_need_is_answered_once() -> None:
 def test_a_limit_that_the_kernel_rounded_is_not_taken_for_an_old_one() -> None:
     w = world()
     (web,) = started(w, 60)
-    w.grow("h1", web, 70 * MIB, growth=1_000_001)
+    w.grow("h1", web, 70 * MIB, growth=100_000_001)
     w.deliver_order("h1")
     web.memory.limit = web.memory.held // 4096 * 4096
-    w.grow("h1", web, 80 * MIB)
+    w.grow("h1", web, 120 * MIB)
     assert w.hosts["h1"].orders, "answered before the acknowledgement of the first raise arrives"
 
 
