@@ -27,6 +27,11 @@ START_S = 20.0
 # No episode lasts longer than 3 s by itself.
 STUCK_S = 15.0
 
+
+class NoCompiler(SystemExit):
+    """grow.c cannot be built here."""
+
+
 Programs = dict[str, list[str]]
 
 
@@ -68,7 +73,7 @@ def built_programs() -> Iterator[Programs]:
         grow = os.environ.get("ESCRA_GROW") or f"{folder}/grow"
         if "ESCRA_GROW" not in os.environ:
             if shutil.which("cc") is None:
-                raise SystemExit("no C compiler: install one (Debian: gcc, libc6-dev), or set ESCRA_GROW")
+                raise NoCompiler("no C compiler: install one (Debian: gcc, libc6-dev), or set ESCRA_GROW")
             build(grow)
         # -P: our numbers.py is not the standard library's.
         yield {"c": [grow], "python": [sys.executable, "-P", str(HERE / "grow.py")]}

@@ -19,11 +19,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.exhausted import run_dry
-from benchmarks.growth import VARIETIES, Outcome, built_programs, growths
+from benchmarks.growth import VARIETIES, NoCompiler, Outcome, built_programs, growths
 from benchmarks.numbers import summary_ms
 from benchmarks.stage import Stage
 from escra_agent.hierarchy import Hierarchy
 from tests.kernel_cgroups import controllers_enabled
+
+__all__ = ["NoCompiler", "measure"]
 
 RATES_MIB_S = (16, 128, 1024)
 NO_STALLS = {"p50": 0.0, "p99": 0.0, "max": 0.0, "events": 0}

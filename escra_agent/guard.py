@@ -50,16 +50,22 @@ def obey(line: str, armed: set[str]) -> None:
 
 def disarm(paths: set[str]) -> None:
     for path in paths:
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
-            continue  # The cgroup is gone, and its tasks with it.
-        try:
-            os.write(fd, b"0")
-        except OSError:
-            pass
-        finally:
-            os.close(fd)
+        for folder, _, _ in os.walk(os.path.dirname(path)):
+            turn_killer_on(folder)
+
+
+def turn_killer_on(folder: str) -> None:
+    """Cgroups made inside an armed one were born armed, so this is for each of them, too."""
+    try:
+        fd = os.open(f"{folder}/memory.oom_control", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # The cgroup is gone, and its tasks with it.
+    try:
+        os.write(fd, b"0")
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
 
 
 if __name__ == "__main__":

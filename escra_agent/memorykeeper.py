@@ -144,8 +144,9 @@ class MemoryKeeper:
         """Whether more can come."""
         with self._sheltered(tracked):
             memory.group.heard()
-            self._reporter.read(tracked, memory)
+            # Somebody may be waiting: what only counts comes after what helps.
             self._look(tracked, memory, now)
+            self._reporter.read(tracked, memory)
             return True
         return False
 

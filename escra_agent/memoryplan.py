@@ -218,6 +218,8 @@ class MemoryPlan:
         if self.denied or not helped:
             at_the_limit = MemoryLimit(limit_bytes, limit_bytes, self.wanted.swap_bytes)
             return None if present == limit_bytes else at_the_limit
+        if self.asked is not None:
+            return None  # it holds back who grows until the answer comes
         fitting = self.shape.limit(limit_bytes, self.needed_bytes, self.growth(now))
         assert fitting.high_bytes is not None
         band, had = limit_bytes - fitting.high_bytes, limit_bytes - (present or 0)

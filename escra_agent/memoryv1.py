@@ -7,6 +7,7 @@ from pathlib import Path
 
 from escra_agent.counters import MemoryReading
 from escra_agent.directory import Directory, Remembered, parse_fields, read_fields, read_number
+from escra_agent.guard import turn_killer_on
 from escra_agent.memoryfiles import Pulse, limit_bytes, optional_limit
 from escra_common.messages import MemoryLimit
 
@@ -75,6 +76,8 @@ class MemoryFilesV1:
 
     def disarm(self) -> None:
         self.directory.write("memory.oom_control", "0")
+        for folder, _, _ in os.walk(self.directory.path):
+            turn_killer_on(folder)
 
     def notification(self) -> tuple[int, int]:
         if self._event is None:

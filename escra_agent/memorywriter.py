@@ -44,16 +44,17 @@ class MemoryWriter:
         if above(memory.group.read_limit(), limit):
             self.cut(tracked, memory, order.max_bytes, order.margin_bytes, ordered=True)
             return
-        needed, since = memory.group.needed_bytes, asked.since if asked and not plan.asked else None
+        error, answer_s = "", 0.0
         try:
             self.raise_limit(memory, limit)
         except CgroupGone:
             raise
         except EscraError as refused:
-            done = Done(memory.group.read_limit(), needed(), 0, str(refused), made=False)
+            error = str(refused)
         else:
-            done = Done(plan.wanted, needed(), 0)
-        self._conclude(tracked, memory, done, since)
+            answer_s = time.monotonic() - asked.since if asked and not plan.asked else 0.0
+        done = Done(memory.group.read_limit(), memory.group.needed_bytes(), 0, error, made=not error)
+        self._conclude(tracked, memory, done, answer_s)
 
     def raise_limit(self, memory: TrackedMemory, limit: MemoryLimit) -> None:
         """No part of ``limit`` is below what is in use."""
@@ -107,15 +108,13 @@ class MemoryWriter:
         else:
             memory.plan.wrote(in_force)
 
-    def _conclude(
-        self, tracked: Tracked, memory: TrackedMemory, done: Done, asked_at: float | None = None
-    ) -> None:
+    def _conclude(self, tracked: Tracked, memory: TrackedMemory, done: Done, answer_s: float = 0.0) -> None:
         """Stand for what is in force from now on, and say so; what is not managed stays so if it failed."""
         plan, in_force = memory.plan, done.in_force
         assert in_force is not None
         if done.made or plan.wanted is not None:
             plan.wrote(in_force)
             self._settled(tracked, memory)
-        answer_usec = 0 if asked_at is None else round((time.monotonic() - asked_at) * 1e6)
-        ack = MemoryAck(tracked.key, plan.rev, in_force, done.needed_bytes, done.error[:1000], answer_usec)
+        error, answer_usec = done.error[:1000], round(answer_s * 1e6)
+        ack = MemoryAck(tracked.key, plan.rev, in_force, done.needed_bytes, error, answer_usec)
         self._send(MemoryApplied([ack]))

@@ -84,13 +84,16 @@ class Controller:
         self._follow(self._engine.handle(event, time.monotonic()))
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:
-        orders = []
+        decisions, orders = [], []
         for instruction in instructions:
             if isinstance(instruction, Decision):
-                _log_decision(instruction)
+                decisions.append(instruction)
             else:
                 orders.append(instruction)
+        # Whoever waits for an order does not wait for the journal.
         self._server.dispatch(orders)
+        for decision in decisions:
+            _log_decision(decision)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -292,6 +292,15 @@ def test_the_band_follows_the_growth_in_large_steps() -> None:
     assert managed(V1).band(5.2, helped=True) is None
 
 
+def test_the_band_holds_back_who_grows_until_the_answer_comes() -> None:
+    plan = managed(V2, 100 * MIB)
+    for step in range(20):
+        now = 10 + step / 100
+        see(plan, 98 * MIB + step * (MIB // 20), 0, now)
+        assert (ask(plan, now) is not None) == (step == 0)
+        assert plan.band(now, helped=True) is None, "memory.high does not give way"
+
+
 @BOTH
 def test_no_answer_is_a_denial_and_it_asks_again_later(shape: Shape) -> None:
     plan = short(shape, paused=True)

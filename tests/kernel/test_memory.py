@@ -211,3 +211,19 @@ def test_a_kill_at_a_limit_above_is_told_as_such(cgroup: KernelCgroup, tmp_path:
             assert not agent.needs, "more of its own would not help"
 
     run(scene())
+
+
+def test_what_was_made_inside_an_armed_cgroup_is_disarmed_with_it(cgroup: KernelCgroup) -> None:
+    """On v1 it is born with the OOM killer off, and its tasks would wait at a limit of its own for ever."""
+    group = group_of(cgroup)
+    if group.banded:
+        return
+    group.arm()
+    try:
+        child = cgroup.child("inner")
+        assert armed(child)
+    finally:
+        group.disarm()
+    assert not armed(cgroup)
+    assert not armed(child)
+    group.close()
