@@ -21,6 +21,9 @@ from escra_common.messages import DenyMemory, Message, SetMemory
 
 log = structlog.get_logger()
 
+# A limit that somebody else raised comes back down at most so near to what is in use by then.
+MARGIN_BYTES = 8 << 20
+
 
 class MemoryKeeper:
     """``send`` takes messages for the controller.  Everything here is short and does not wait.
@@ -118,7 +121,7 @@ class MemoryKeeper:
             )
         if above(found, limit):
             # What was taken meanwhile cannot be had back; then the acknowledgement says so.
-            self._writer.cut(tracked, memory, limit.max_bytes, 0, ordered=False)
+            self._writer.cut(tracked, memory, limit.max_bytes, MARGIN_BYTES, ordered=False)
         else:
             self._writer.raise_limit(memory, limit)
 

@@ -98,7 +98,7 @@ def test_tasks_at_the_limit_go_on_after_each_raise(cgroup: KernelCgroup, tmp_pat
         async with running(cgroup, tmp_path) as agent:
             await agent.limit_to(64 * MIB, 8 * MIB)
             eater.want(400 * MIB)
-            await until(lambda: agent.grant() and eater.has == 400 * MIB, "all of it")
+            await until(lambda: agent.grant() and eater.has == 400 * MIB, "all of it", 20)
             assert eater.process.poll() is None
             assert not agent.kills
             assert {need.serial for need in agent.needs} == set(range(1, agent.needs[-1].serial + 1))
@@ -170,12 +170,13 @@ def test_no_answer_is_a_denial(cgroup: KernelCgroup, tmp_path: Path) -> None:
         async with running(cgroup, tmp_path) as agent:
             await agent.limit_to(64 * MIB, 8 * MIB)
             eater.want(200 * MIB)
-            await until(
-                lambda: agent.needs and agent.needs[0].paused is not agent.memory.group.banded, "need"
-            )
-            assert 4 < await until(lambda: eater.process.poll() is not None, "killed", 10) < 7
+            banded = agent.memory.group.banded
+            await until(lambda: any(need.paused or banded for need in agent.needs), "a need")
+            waited_s = await until(lambda: eater.process.poll() is not None, "killed", 10)
+            if not banded:  # v2 only slows tasks down
+                assert 4 < waited_s < 7
             serials = [need.serial for need in agent.needs]
-            assert serials.count(1) > 2, "it was asked again"
+            assert len(serials) > len(set(serials)), "it was asked again"
 
     run(scene())
 

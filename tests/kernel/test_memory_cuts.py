@@ -117,6 +117,8 @@ def test_what_was_taken_under_a_foreign_limit_is_owned_up_to(cgroup: KernelCgrou
             await agent.limit_to(64 * MIB, 8 * MIB)
             agent.sent.clear()
             limit_file(cgroup).write_text(str(512 * MIB))
+            if agent.memory.group.banded:
+                limit_file(cgroup).with_name("memory.high").write_text("max")
             eater.want(200 * MIB)
             while eater.has < 200 * MIB:
                 time.sleep(0.002)  # noqa: ASYNC251  # the agent shall be too late
