@@ -72,6 +72,7 @@ class Agent:
         self._boundary_wanted = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._docker_known = asyncio.Event()
+        self._releases: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once the containers are known and the tick runs."""
@@ -117,8 +118,8 @@ class Agent:
     async def _tick(self) -> None:
         while True:
             now = await self._ticker.next()
+            self._memory.tick()  # first: somebody may be waiting for memory
             self._keeper.tick()
-            self._memory.tick()
             gone = self._keeper.gone + self._memory.gone
             self._keeper.gone, self._memory.gone = [], []
             for tracked in gone:
@@ -186,7 +187,10 @@ class Agent:
             case DenyMemory():
                 self._memory.deny(order)
             case Release():
-                await self._keeper.release(order)
+                # Giving memory back may take seconds; others must not wait for their orders.
+                task = asyncio.create_task(self._keeper.release(order))
+                self._releases.add(task)
+                task.add_done_callback(self._releases.discard)
 
     def _greeting(self) -> Hello:
         return hello(

@@ -90,10 +90,11 @@ class Controller:
                 decisions.append(instruction)
             else:
                 orders.append(instruction)
-        # Whoever waits for an order does not wait for the journal.
         self._server.dispatch(orders)
-        for decision in decisions:
-            _log_decision(decision)
+        if decisions:
+            # In the loop's next round: what is written to a socket leaves at the end of this one, and
+            # whoever waits for an order does not wait for the journal.
+            asyncio.get_running_loop().call_soon(_log_decisions, decisions)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -133,6 +134,11 @@ class Controller:
             f"applications: {len(engine.apps)}, agents: {connected} of {len(engine.hosts)}, "
             f"containers: {len(engine.members)}, free: {cores(free):g} cores"
         )
+
+
+def _log_decisions(decisions: Iterable[Decision]) -> None:
+    for decision in decisions:
+        _log_decision(decision)
 
 
 def _log_decision(decision: Decision) -> None:

@@ -101,6 +101,9 @@ class Engine:
                 assert member.state not in ("managed", "releasing") or key in app.ledger
                 assert member.memory.limit is None or key in app.memory
                 assert self.members[key] is member
+            remembered = app.fair_shares()
+            app.changed()
+            assert remembered == app.fair_shares(), "the shares are those of before a change"
 
     # ---- what agents say -----------------------------------------------------------
 
@@ -231,6 +234,7 @@ class Engine:
 
     def _apply_spec(self, app: App, spec: AppSpec) -> None:
         app.spec = spec
+        app.changed()
         if app.ledger.omega != spec.cpu:
             app.ledger.resize(spec.cpu)
         if app.memory.omega != spec.memory:

@@ -86,6 +86,7 @@ class Membership:
         app = self._all.apps.get(member.info.app)
         if app is not None:
             app.members[member.key] = member
+            app.changed()
         if state != "new":
             self.release(member, state, out, snapshot=snapshot)
         else:
@@ -102,8 +103,10 @@ class Membership:
         One that is ``pinned`` from now on leaves only the CPU pool, but all of it is given back first.
         """
         app, memory = self._all.apps.get(member.info.app), member.memory
-        if app is not None and snapshot:
-            _forget_given_back(app, member)
+        if app is not None:
+            app.changed()
+            if snapshot:
+                _forget_given_back(app, member)
         counted = app is not None and member.key in app.ledger
         holds_cpu = counted or member.limit is not None or member.info.managed
         holds_memory = memory.limit is not None or _manages_memory(member.info)
@@ -166,6 +169,7 @@ class Membership:
         app = self._all.apps.get(member.info.app)
         if app is not None and member.key in app.members:
             del app.members[member.key]
+            app.changed()
             app.unmet.pop(member.key, None)
             app.ledger.forget(member.key)
             app.memory.forget(member.key)

@@ -290,11 +290,11 @@ class MemoryAllocator:
     # ---- orders --------------------------------------------------------------------
 
     def _order(self, r: Round, member: Member, target: int, wish: Wish) -> None:
-        memory = member.memory
+        memory, ledger = member.memory, r.app.memory
         rev = self._next_rev()
-        # Several orders may be under way: the record is of all of them together.
-        before = memory.ordered.before if memory.ordered else memory.limit
-        r.app.memory.order(member.key, target, rev)
+        # What was last read back: several orders may be under way, but the record is of what was in force.
+        before = ledger[member.key].held or None if member.key in ledger else None
+        ledger.order(member.key, target, rev)
         memory.ordered = Ordered(before, wish)
         memory.limit, memory.last_rev = target, rev
         r.out.append(SetMemoryLimit(*member.key, rev, target, self._margin(memory.needed)))

@@ -94,6 +94,11 @@ class App:
     shared_at: float = float("-inf")
     # Taken out of the configuration; kept until nothing is counted any more.
     removed: bool = False
+    _fair: dict[MemberKey, int] | None = None
+
+    def changed(self) -> None:
+        """Who is in it, what they may have, or Ω is another now."""
+        self._fair = None
 
     def floor(self, member: Member) -> int:
         info = member.info
@@ -138,13 +143,18 @@ class App:
         return member.info.weight * self.spec.weight
 
     def fair_shares(self) -> dict[MemberKey, int]:
-        """Everybody's weighted share of Ω between floor and ceiling, were all of them to want it."""
-        claims = {
-            key: Claim(self.floor(m), self.ceiling(m), self.weight(m))
-            for key, m in self.members.items()
-            if m.state in ("managed", "new")
-        }
-        return max_min(self.spec.cpu, claims)
+        """Everybody's weighted share of Ω between floor and ceiling, were all of them to want it.
+
+        Remembered until ``changed``: it is asked for with every batch of samples.
+        """
+        if self._fair is None:
+            claims = {
+                key: Claim(self.floor(m), self.ceiling(m), self.weight(m))
+                for key, m in self.members.items()
+                if m.state in ("managed", "new")
+            }
+            self._fair = max_min(self.spec.cpu, claims)
+        return self._fair
 
     def memory_shares(self) -> dict[MemberKey, int]:
         """The same for memory, in bytes."""

@@ -9,6 +9,7 @@ import click
 from escra_agent.daemon import main as agent
 from escra_controller.cli import main as escra
 from escra_controller.daemon import main as controller
+from escra_controller.memory import MemorySettings
 from escra_controller.policy import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -45,3 +46,6 @@ def test_the_defaults_it_names_are_the_defaults() -> None:
     for name in ("gamma", "kappa", "headroom", "shrink_window_s", "remember_s", "idle_s"):
         (value,) = re.findall(rf"`{name}` \(([\d.]+)", README)
         assert float(value) == getattr(Settings(), name), name
+    for name in ("horizon_s", "margin", "ask_s", "reclaim_s"):
+        (value,) = re.findall(rf"`{name}` \(([\d.]+)", README)
+        assert float(value) == getattr(MemorySettings(), name), name

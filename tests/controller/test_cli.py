@@ -157,6 +157,19 @@ def test_explain_says_why(escra: Escra) -> None:
         assert decision["cause"] in result.stdout
 
 
+def test_events_are_everybodys_decisions_in_order(escra: Escra, world: World) -> None:
+    shown = escra("events", APP, "-n", "30").stdout.splitlines()
+    rows = [json.loads(line) for line in escra("events", APP, "-n", "30", "--json").stdout.splitlines()]
+    assert len(rows) == 30
+    assert len({row["container"] for row in rows}) == 3
+    assert [row["number"] for row in rows] == sorted(row["number"] for row in rows)
+    for line, row in zip(shown[1:], rows, strict=True):
+        assert f"{APP}/{row['container']}" in line
+        assert line.endswith(row["cause"])
+    answer = world.desk.answer({"op": "events", "after": rows[-2]["number"]}, NOW, 1e9)[0]
+    assert [row["number"] for row in answer] == [rows[-1]["number"]]
+
+
 def test_set_changes_the_limit_and_shows_it(escra: Escra, world: World) -> None:
     row = data(escra("set", APP, "--cpu", "1800m", "--memory", "2GiB", "--json"))
     assert row["cpu"]["limit_cores"] == 1.8
@@ -192,7 +205,7 @@ def test_wrong_usage_is_status_2(escra: Escra, world: World, arguments: tuple[st
 
 
 def test_no_such_thing_is_status_4(escra: Escra) -> None:
-    for arguments in (("explain", "nobody"), ("ps", "nobody")):
+    for arguments in (("explain", "nobody"), ("ps", "nobody"), ("events", "nobody")):
         result = escra(*arguments)
         assert result.exit_code == 4
         assert result.stdout == ""

@@ -4,7 +4,6 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,17 +114,36 @@ def test_without_escra_the_same_growth_is_a_kill(containers: Host) -> None:
     assert incarnation(containers, REDIS).endswith("true")
 
 
-def test_growth_episodes_survive(installed: Host, tmp_path: Path) -> None:
-    build(str(tmp_path / "grow"))
-    installed.put(tmp_path, ["grow"], f"{SOURCES}/built")
-    installed.put(ROOT, ["benchmarks", "tests"], SOURCES)
-    benchmark = f"""
-        cd {SOURCES}
-        ESCRA_GROW={SOURCES}/built/grow /opt/escra/bin/python -m benchmarks oom --quick --rate 1024 --json
-    """
-    said: dict[str, Any] = json.loads(installed.output(benchmark, timeout=280))
+@pytest.fixture(scope="module")
+def measuring(installed: Host, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The host with the tests and benchmarks on it, and grow.c, which it need not be able to compile."""
+    built = tmp_path_factory.mktemp("built")
+    build(str(built / "grow"))
+    installed.put(built, ["grow"], f"{SOURCES}/built")
+    installed.put(ROOT, ["benchmarks", "tests", "pyproject.toml"], SOURCES)
+    return installed
+
+
+def in_sources(command: str) -> str:
+    return f"cd {SOURCES}\nESCRA_GROW={SOURCES}/built/grow /opt/escra/bin/python -m {command}"
+
+
+def test_growth_episodes_survive(measuring: Host) -> None:
+    benchmark = in_sources("benchmarks oom --quick --rate 1024 --json")
+    said: dict[str, Any] = json.loads(measuring.output(benchmark, timeout=280))
     assert said["cgroup"] == "v2"
     for row in said["rates"]:
         assert (row["killed_without"], row["killed_with"]) == (row["episodes"], 0), said
     assert said["exhausted"] == {"killed": ["grower"], "survived": ["left", "right"]}
     assert said["omega_violations"] == 0
+
+
+def test_the_kernel_tests_of_memory_pass_here(measuring: Host) -> None:
+    """They are written for both versions of cgroups; `make test` runs them on the one it finds."""
+    install = "pip install --quiet --disable-pip-version-check -c constraints.txt pytest hypothesis"
+    measuring.run(in_sources(install), timeout=200)
+    names = ("memory", "memory_cuts", "memory_failures", "oom")
+    files = " ".join(f"tests/kernel/test_{name}.py" for name in names)
+    command = in_sources(f"pytest -q -p no:cacheprovider {files} -k 'not growth_is_no_kill'")
+    done = measuring.run(command, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout[-6000:]
