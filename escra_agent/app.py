@@ -118,7 +118,9 @@ class Agent:
     async def _tick(self) -> None:
         while True:
             now = await self._ticker.next()
-            self._memory.tick()  # first: somebody may be waiting for memory
+            self._memory.tick()
+            # What it asked for leaves at the end of this round of the loop: somebody may be waiting.
+            await asyncio.sleep(0)
             self._keeper.tick()
             gone = self._keeper.gone + self._memory.gone
             self._keeper.gone, self._memory.gone = [], []

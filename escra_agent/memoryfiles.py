@@ -10,12 +10,16 @@ from escra_common.units import MAX_BYTES
 
 
 class Pulse(NamedTuple):
-    """What is looked at ten times a second; see MemoryReading.  On v2 the kernel gives notice of kills."""
+    """What is looked at ten times a second; see MemoryReading.  On v2 the kernel gives notice of kills.
+
+    ``overlooked``: a task waits although there is room (v1).
+    """
 
     used_bytes: int
     stalled: bool
     armed: bool
     oom_kills: int
+    overlooked: bool = False
 
 
 class MemoryFiles(Protocol):
@@ -59,6 +63,9 @@ class MemoryFiles(Protocol):
 
     def disarm(self) -> None:
         """Those who wait are free to go on, or to be killed."""
+
+    def wake(self) -> None:
+        """Let waiting tasks try again (v1).  Only where there is room: those who find none are killed."""
 
     def notification(self) -> tuple[int, int]:
         """A descriptor and the epoll event in which the kernel gives notice on it."""

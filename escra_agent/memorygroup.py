@@ -142,6 +142,10 @@ class MemoryGroup:
         with kernel_errors(f"turn the OOM killer on for cgroup {self.path}"):
             self._files.disarm()
 
+    def wake(self) -> None:
+        with kernel_errors(f"wake the tasks of cgroup {self.path}"):
+            self._files.wake()
+
     def again(self) -> "MemoryGroup":
         """The same cgroup with descriptors of its own, for another thread; CgroupGone if it was made anew."""
         again = MemoryGroup(self._directory.path, self.path)

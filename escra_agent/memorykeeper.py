@@ -100,6 +100,8 @@ class MemoryKeeper:
         if not memory.cuts:
             self._repair(tracked, memory)
         self._attend(tracked, memory, now)
+        if memory.pulse.overlooked:
+            memory.group.wake()
         self._reporter.visit(tracked, memory, now)
 
     def _repair(self, tracked: Tracked, memory: TrackedMemory) -> None:
@@ -149,6 +151,8 @@ class MemoryKeeper:
             memory.group.heard()
             # Somebody may be waiting: what only counts comes after what helps.
             self._look(tracked, memory, now)
+            if memory.pulse.overlooked:
+                memory.group.wake()
             self._reporter.read(tracked, memory)
             return True
         return False
@@ -160,7 +164,7 @@ class MemoryKeeper:
 
     def _attend(self, tracked: Tracked, memory: TrackedMemory, now: float) -> None:
         """Ask for more where it is needed, and let the kernel have its way where asking is of no use."""
-        plan, group, (_, stalled, armed, _) = memory.plan, memory.group, memory.pulse
+        plan, group, (_, stalled, armed, *_) = memory.plan, memory.group, memory.pulse
         if plan.wanted is None or not tracked.ours:
             self._guarding.disarm(group, now)
             return

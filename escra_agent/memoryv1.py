@@ -42,11 +42,12 @@ class MemoryFilesV1:
         used = read_number(self._used)
         oom = self._oom()
         armed = oom[b"oom_kill_disable"] != b"0"
-        stalled = armed and oom[b"under_oom"] != b"0" and self._at_the_limit(used)
-        return Pulse(used, stalled, armed, int(oom.get(b"oom_kill", 0)))
+        waiting = armed and oom[b"under_oom"] != b"0"
+        stalled = waiting and self._at_the_limit(used)
+        return Pulse(used, stalled, armed, int(oom.get(b"oom_kill", 0)), waiting and not stalled)
 
     def read(self) -> MemoryReading:
-        used, stalled, armed, kills = self.pulse()
+        used, stalled, armed, kills, _ = self.pulse()
         failed = read_number(self._failcnt)
         return MemoryReading(used, self.read_limit(), 0, failed, kills, kills, stalled, armed)
 
@@ -78,6 +79,12 @@ class MemoryFilesV1:
         self.directory.write("memory.oom_control", "0")
         for folder, _, _ in os.walk(self.directory.path):
             turn_killer_on(folder)
+
+    def wake(self) -> None:
+        # A raise wakes those who wait.  One that comes just before a task falls asleep wakes nobody,
+        # and the task would wait for the next raise; turning the killer on wakes all, too.
+        self.directory.write("memory.oom_control", "0")
+        self.directory.write("memory.oom_control", "1")
 
     def notification(self) -> tuple[int, int]:
         if self._event is None:

@@ -87,6 +87,9 @@ class MemoryFilesV2:
     def disarm(self) -> None:
         pass
 
+    def wake(self) -> None:
+        pass
+
     def notification(self) -> tuple[int, int]:
         # kernfs gives notice once, and again when this same descriptor has been read since (K10).
         return self._events, select.EPOLLPRI
