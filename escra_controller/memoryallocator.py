@@ -78,6 +78,8 @@ class MemoryAllocator:
             why = f"its request was denied: {memory.denied[1]}"
         elif memory.limit is None:
             why = "its memory was not managed"
+        elif memory.waiting is not None:
+            why = "its request was not answered yet"
         else:
             why = "no request for memory came before it"
         tasks = f"{killed.kills} tasks" if killed.kills > 1 else "a task"

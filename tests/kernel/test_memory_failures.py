@@ -30,7 +30,7 @@ pytestmark = pytest.mark.kernel
 
 
 AGENT = """
-import asyncio, sys, pathlib
+import asyncio, signal, sys, pathlib
 from escra_agent.hierarchy import Hierarchy
 from escra_common import log
 from tests.memory_agent import MIB, Agent, run, running
@@ -41,6 +41,8 @@ class Found(KernelCgroup):
         self.hierarchy, self.path = Hierarchy.detect(), path
 
 async def scene():
+    # As the real agent's: through the loop, at any moment.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     async with running(Found(sys.argv[1]), pathlib.Path(sys.argv[2])) as agent:
         if not agent.memory.plan.wanted:
             await agent.limit_to(64 * MIB, 8 * MIB)
@@ -96,7 +98,7 @@ def test_no_task_waits_for_an_agent_that_is_not_there(
         if how == signal.SIGSTOP:
             agent.send_signal(signal.SIGCONT)
             asyncio.run(until(lambda: armed(cgroup), "armed again"))
-            agent.send_signal(signal.SIGINT)
+            agent.send_signal(signal.SIGTERM)
             agent.wait(5)
             assert not armed(cgroup)
 
