@@ -81,8 +81,8 @@ class MemoryFilesV1:
             turn_killer_on(folder)
 
     def wake(self) -> None:
-        # A raise wakes those who wait.  One that comes just before a task falls asleep wakes nobody,
-        # and the task would wait for the next raise; turning the killer on wakes all, too.
+        # A raise wakes those who wait.  One that comes just before a task falls asleep may wake nobody
+        # (inferred, never reproduced); turning the killer on wakes all, too.
         self.directory.write("memory.oom_control", "0")
         self.directory.write("memory.oom_control", "1")
 
