@@ -32,9 +32,6 @@ class Guarding:
     def pid(self) -> int | None:
         return None if self._guard is None else self._guard.pid
 
-    def armed(self, group: MemoryGroup) -> bool:
-        return group.switch in self._armed
-
     def arm(self, group: MemoryGroup, now: float) -> bool:
         """Whether it is armed now; not while there is no guard.  Does nothing on v2."""
         if group.banded or not self._running(now) or not self._tell(f"arm {group.switch}", now):
@@ -50,6 +47,11 @@ class Guarding:
                 group.disarm()
             del self._armed[group.switch]
             self._tell(f"disarm {group.switch}", now)
+
+    def wake(self, group: MemoryGroup) -> None:
+        """Let its tasks try again; one that is not armed (any more) needs no waking, and stays so."""
+        if group.switch in self._armed:
+            group.wake()
 
     def forget(self, keep: set[str], now: float) -> None:
         """Those not in ``keep`` are closed: they ended, or were given back."""

@@ -31,6 +31,8 @@ class MemoryGroup:
             except BaseException:
                 self._directory.close()
                 raise
+        # The file that turns the OOM killer off and on (v1).
+        self.switch = f"{directory}/memory.oom_control"
         # Nearest first.
         above = zip(Path(directory).parents, PurePosixPath(path).parents, strict=False)
         self._above = [(place, str(name)) for place, name in above if str(name) != "/"]
@@ -43,11 +45,6 @@ class MemoryGroup:
     @property
     def writes(self) -> int:
         return self._files.writes
-
-    @property
-    def switch(self) -> str:
-        """The file that turns the OOM killer off and on (v1)."""
-        return f"{self._directory.path}/memory.oom_control"
 
     def problem(self) -> str:
         """Why memory cannot be managed on this kernel; empty when it can."""

@@ -101,7 +101,7 @@ class MemoryKeeper:
             self._repair(tracked, memory)
         self._attend(tracked, memory, now)
         if memory.pulse.overlooked:
-            memory.group.wake()
+            self._guarding.wake(memory.group)
         self._reporter.visit(tracked, memory, now)
 
     def _repair(self, tracked: Tracked, memory: TrackedMemory) -> None:
@@ -152,7 +152,7 @@ class MemoryKeeper:
             # Somebody may be waiting: what only counts comes after what helps.
             self._look(tracked, memory, now)
             if memory.pulse.overlooked:
-                memory.group.wake()
+                self._guarding.wake(memory.group)
             self._reporter.read(tracked, memory)
             return True
         return False

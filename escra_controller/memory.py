@@ -32,7 +32,7 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ask_s: Annotated[float, Meta(gt=0, le=4)] = 0.5
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """A need without an answer yet: ``target`` is the limit that would meet it, ``until`` its deadline."""
 

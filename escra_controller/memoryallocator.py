@@ -213,11 +213,9 @@ class MemoryAllocator:
         more = proportionally(wanted - sum(given.values()), {k: max(0, v) for k, v in rest.items()})
         for key, member in givers.items():
             target = (member.memory.limit or 0) - given[key] - more[key]
-            cause, numbers = (
-                f"it does not need the rest, and {why}",
-                {"needed_mib": member.memory.needed / MIB},
-            )
-            self._cut(r, member, target, Wish(target, "give", cause, numbers))
+            numbers = {"needed_mib": member.memory.needed / MIB}
+            wish = Wish(target, "give", f"it does not need the rest, and {why}", numbers)
+            self._cut(r, member, target, wish)
 
     def _above(self, app: App, member: Member, use: int) -> int:
         """How far the limit is above this use with its margin, and above the floor."""

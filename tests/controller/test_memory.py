@@ -10,6 +10,7 @@ from escra_controller.events import (
     MemoryApplied,
     SetMemoryLimit,
 )
+from escra_controller.queries import Desk
 from escra_controller.state import Refused
 from tests.controller.world import MIB, Kernel, Memory, World, spec
 
@@ -71,6 +72,26 @@ def test_a_grant_covers_the_growth_that_was_seen() -> None:
     w.settle()
     assert slow.memory.held == 72 * MIB
     assert fast.memory.held == (64 + 256) * MIB
+
+
+def test_a_grant_takes_at_most_half_of_what_is_free() -> None:
+    w = world(memory=164 * MIB)
+    (web,) = started(w, 60)
+    w.grow("h1", web, 65 * MIB, growth=1024 * MIB)
+    w.settle()
+    assert web.memory.held == (64 + 50) * MIB
+
+
+def test_of_one_that_is_pinned_only_the_memory_is_managed() -> None:
+    w = world()
+    web = w.add("h1", pinned=True, memory=Memory(used=60 * MIB, want=60 * MIB, limit=64 * MIB))
+    w.settle()
+    assert (web.memory.managed, web.managed, web.limit) == (True, False, None)
+    w.grow("h1", web, 70 * MIB)
+    w.settle()
+    assert (web.memory.used, web.memory.kills) == (70 * MIB, 0)
+    w.run(2)
+    assert web.memory.managed
 
 
 def test_the_same_need_is_answered_once() -> None:
@@ -189,6 +210,9 @@ def test_no_room_is_said_and_a_newcomer_comes_in_when_there_is() -> None:
     member = w.engine.members[next(k for k in w.engine.members if k.key == late.info.key)]
     assert not late.memory.managed
     assert "no room for its memory" in member.memory.problem
+    status, _ = Desk(w.engine, started_at=0.0).answer({"op": "status"}, w.now, 1e9)
+    assert status["state"] == "degraded"
+    assert any("no room for its memory" in problem for problem in status["problems"])
     w.remove("h1", web)
     w.run(2)
     assert late.memory.managed

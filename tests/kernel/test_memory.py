@@ -1,14 +1,19 @@
 """Memory limits and their notices on the real kernel, on either cgroup version."""
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from escra_agent.errors import CgroupGone, LimitRejected
+from escra_agent.inspection import inspect
+from escra_agent.labels import Labels
 from escra_agent.memorycut import above
+from escra_agent.tracked import Candidate
 from escra_common.messages import (
     MemoryLimit,
     OomKilled,
@@ -228,3 +233,51 @@ def test_what_was_made_inside_an_armed_cgroup_is_disarmed_with_it(cgroup: Kernel
     assert not armed(cgroup)
     assert not armed(child)
     group.close()
+
+
+def test_who_is_let_go_while_tasks_wait_above_it_is_not_armed_again(
+    cgroup: KernelCgroup, tmp_path: Path
+) -> None:
+    """On v1 all below a cgroup whose tasks wait say under_oom, with room of their own or without."""
+    web, other, above = cgroup.child("web"), cgroup.child("other"), group_of(cgroup)
+    if above.banded:
+        return
+    above.raise_limit(MemoryLimit(32 * MIB))
+    above.arm()
+
+    async def scene() -> None:
+        eater = Eater(other, tmp_path / "eater")
+        async with running(web, tmp_path) as agent:
+            await agent.limit_to(16 * MIB)
+            eater.want(200 * MIB)
+            await until(lambda: agent.memory.pulse.overlooked, "tasks wait above it")
+            assert armed(web)
+            agent.memory.plan.let_go()
+            await asyncio.sleep(0.35)
+            assert not armed(web)
+
+    try:
+        run(scene())
+    finally:
+        above.disarm()
+        above.close()
+
+
+@pytest.mark.parametrize("release", ["5.8.18-generic", "4.19.0-27-amd64", "5.10.0-32-amd64", "6.1.0", "odd"])
+def test_kernels_that_can_hang_at_memory_high_are_refused(
+    cgroup: KernelCgroup, monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
+    group = group_of(cgroup)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    refused = group.banded and not release.startswith(("5.10", "6"))
+    assert ("5.9 or later" in group.problem()) == refused
+    group.close()
+
+
+def test_an_agent_that_is_told_to_leaves_memory_alone(cgroup: KernelCgroup, tmp_path: Path) -> None:
+    opened = cgroup.open()
+    candidate = Candidate("id", "web", cgroup.open, Labels("shop"))
+    memory = inspect(candidate, opened, None, manage_memory=False).memory
+    assert memory is not None
+    assert "enabled = false" in memory.describe().problem
+    opened.close()
