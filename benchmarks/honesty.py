@@ -17,12 +17,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.numbers import worst_rate
 from benchmarks.pair import running_pair
 from escra_agent.cgroupfs import Cgroup
+from escra_agent.counters import Counters
 from escra_agent.hierarchy import Hierarchy
 from escra_common.messages import CpuLimit
 from tests.kernel_cgroups import KernelCgroup, controllers_enabled, throwaway
@@ -37,35 +39,46 @@ LOAD = str(Path(__file__).with_name("load.py"))
 Points = list[tuple[float, float]]
 
 
+class Watched(NamedTuple):
+    """What one run showed: (time s, CPU s) pairs, and how long the hog was kept from its processor."""
+
+    hog: Points
+    everybody: Points
+    longest_delay_s: float
+    writes: int
+
+
 def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     seconds = 12.0 if quick else 60.0
     hierarchy = Hierarchy.detect()
     with controllers_enabled(hierarchy):
         say(f"Escra, always at the ceiling: {seconds:.0f} s")
-        hog, everybody, writes = _with_escra(hierarchy, seconds, pause_s=0.0)
+        ceiling = _with_escra(hierarchy, seconds, pause_s=0.0)
         say(f"Escra, with rests: {seconds:.0f} s")
-        resting, _, resting_writes = _with_escra(hierarchy, seconds, pause_s=REST_S)
+        resting = _with_escra(hierarchy, seconds, pause_s=REST_S)
         say(f"the kernel alone, with rests: {seconds:.0f} s")
         alone = _fixed(hierarchy, seconds, pause_s=REST_S, careless=False)
         say(f"careless rewriting: {seconds / 4:.0f} s")
         careless = _fixed(hierarchy, seconds / 4, pause_s=0.0, careless=True)
+    hog = ceiling.hog
     if not hog or hog[-1][1] - hog[0][1] < LIMIT_CORES * seconds / 2:
         raise SystemExit("the load did not run: nothing was measured")
-    worst, app = worst_rate(hog, WINDOW_S), worst_rate(everybody, WINDOW_S)
+    worst, app = worst_rate(hog, WINDOW_S), worst_rate(ceiling.everybody, WINDOW_S)
     return {
         "limit_cores": LIMIT_CORES,
         "worst_window_used_cores": round(worst, 4),
         "ratio": round(worst / LIMIT_CORES, 4),
-        "writes": writes,
+        "writes": ceiling.writes,
+        "longest_delay_ms": round(ceiling.longest_delay_s * 1000, 1),
         "seconds": seconds,
         "omega_cores": OMEGA_CORES,
         "worst_window_app_used_cores": round(app, 4),
         "app_ratio": round(app / OMEGA_CORES, 4),
         "careless_rewriting_ratio": round(worst_rate(careless, WINDOW_S) / LIMIT_CORES, 4),
         "resting": {
-            "ratio": round(worst_rate(resting, WINDOW_S) / LIMIT_CORES, 4),
+            "ratio": round(worst_rate(resting.hog, WINDOW_S) / LIMIT_CORES, 4),
             "kernel_alone_ratio": round(worst_rate(alone, WINDOW_S) / LIMIT_CORES, 4),
-            "writes": resting_writes,
+            "writes": resting.writes,
         },
     }
 
@@ -96,7 +109,7 @@ def _rewrite(group: KernelCgroup, hierarchy: Hierarchy, limit: CpuLimit) -> None
     (group.cpu / name).write_text(str(limit.quota_usec))
 
 
-def _with_escra(hierarchy: Hierarchy, seconds: float, pause_s: float) -> tuple[Points, Points, int]:
+def _with_escra(hierarchy: Hierarchy, seconds: float, pause_s: float) -> Watched:
     with ExitStack() as stack:
         groups = [stack.enter_context(throwaway(hierarchy)) for _ in range(3)]
         entries = [
@@ -120,8 +133,8 @@ def _with_escra(hierarchy: Hierarchy, seconds: float, pause_s: float) -> tuple[P
         for cgroup in cgroups:
             stack.callback(cgroup.close)
         time.sleep(2.0)  # until the hog has its limit
-        hog, everybody = _watch(cgroups, seconds)
-        return hog, everybody, pair.ask("agents")[0]["writes"]
+        hog, everybody, delay_s = _watch(cgroups, seconds)
+        return Watched(hog, everybody, delay_s, pair.ask("agents")[0]["writes"])
 
 
 def _full_load(group: KernelCgroup, pause_s: float) -> None:
@@ -136,16 +149,31 @@ def _start(group: KernelCgroup, cpu: int, *load: str) -> None:
     group.start("taskset", "-c", str(processor), sys.executable, LOAD, *load)
 
 
-def _watch(cgroups: list[Cgroup], seconds: float) -> tuple[Points, Points]:
-    """(time s, CPU s) of the first, and of all together."""
-    first: Points = []
+def _watch(cgroups: list[Cgroup], seconds: float) -> tuple[Points, Points, float]:
+    """(time s, CPU s) of the first, and of all together; the longest delay of the first, in s."""
+    first: list[Counters] = []
     together: Points = []
     start = time.monotonic()
     step = 0
     while time.monotonic() < start + seconds:
         readings = [cgroup.read() for cgroup in cgroups]
-        first.append((readings[0].time_usec / 1e6, readings[0].usage_usec / 1e6))
+        first.append(readings[0])
         together.append((readings[-1].time_usec / 1e6, sum(r.usage_usec for r in readings) / 1e6))
         step += 1
         time.sleep(max(0.0, start + step * STEP_S - time.monotonic()))
-    return first, together
+    return [(r.time_usec / 1e6, r.usage_usec / 1e6) for r in first], together, _longest_delay_s(first)
+
+
+def _longest_delay_s(readings: list[Counters]) -> float:
+    """The longest time, between two ends of throttling, in which work was there and allowed and did not run.
+
+    For work that always wants one processor, time is use, throttled time or delay by somebody else; the
+    kernel books throttled time when it ends.  A burst that was delayed ends late, and a window of 1 s from
+    there holds its rest and ten more: more than the limit, by the length of the delay at most.
+    """
+    ends = [after for before, after in pairwise(readings) if after.throttled_usec > before.throttled_usec]
+    delays = [
+        (b.time_usec - a.time_usec) - (b.usage_usec - a.usage_usec) - (b.throttled_usec - a.throttled_usec)
+        for a, b in pairwise(ends)
+    ]
+    return max(delays, default=0) / 1e6
