@@ -4,7 +4,6 @@ import socket
 import time
 from types import TracebackType
 
-from escra_common.framing import encode
 from escra_common.messages import (
     Ack,
     Applied,
@@ -71,7 +70,7 @@ class Speaker:
 
     def say_raw(self, body: object) -> None:
         """Any message at all, with no check of ours."""
-        self._socket.sendall(encode(body))
+        self._socket.sendall(self._session.frame(body, time.monotonic()))
 
     def _sample(self, throttled: int | None) -> None:
         now = time.monotonic_ns() // 1000

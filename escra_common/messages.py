@@ -1,7 +1,7 @@
 """Every message on the wire, as a type: what is not in here cannot be said.
 
-A message is a msgpack array ``[tag, field, ...]``.  Fields are only ever appended, with
-defaults, so that old and new understand each other.  Numbers are integers with bounds,
+A message is a msgpack array ``[tag, field, ...]``, and a frame is ``[number, message]``, numbered from 0
+on each connection.  Fields are only ever appended, with defaults, so that old and new understand each other.  Numbers are integers with bounds,
 texts and lists have a greatest length; msgspec checks all of it on the way in.
 
 Values are levels, not edges: cumulative kernel counters and absolute limits with a
@@ -31,6 +31,7 @@ Quota = Annotated[int, Meta(ge=0, le=10**12)]
 Period = Annotated[int, Meta(ge=MIN_PERIOD_USEC, le=MAX_PERIOD_USEC)]
 Weight = Annotated[int, Meta(ge=1, le=10_000)]
 Mode = Literal["auto", "observe", "off"]
+Fallback = Literal["hold", "floor", "restore"]
 
 
 class _Wire(msgspec.Struct, frozen=True, array_like=True):
@@ -74,7 +75,12 @@ class ContainerMemory(_Wire, frozen=True):
 
 
 class Hello(_Wire, frozen=True, tag="hello"):
-    """First message of both sides."""
+    """First message of both sides.
+
+    ``epoch`` numbers leaderships: a controller says its own, an agent the highest it has ever obeyed, and
+    neither deals with an older one.  A ``standby`` takes no agents.  A ``visiting`` agent brings no
+    snapshot: it only makes itself known, and looks who leads.
+    """
 
     role: Literal["agent", "controller"]
     protocol_min: Count
@@ -85,6 +91,9 @@ class Hello(_Wire, frozen=True, tag="hello"):
     cpus: Annotated[int, Meta(ge=0, le=100_000)] = 0
     memory_bytes: Size = 0
     cgroup_version: Literal["v1", "v2", "hybrid", ""] = ""
+    epoch: Count = 0
+    standby: bool = False
+    visiting: bool = False
 
 
 class Container(_Wire, frozen=True):
@@ -241,7 +250,11 @@ class MemoryApplied(_Wire, frozen=True, tag="memory-applied"):
 
 
 class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
-    """Sent when nothing else was for a second; the agent's counters are totals since it started."""
+    """Sent once a second; the agent's counters are totals since it started.
+
+    ``sent_usec`` is the agent's clock, and ``echo_usec`` the last such time that the controller has read:
+    by it the agent knows until when the controller counts on it (the lease).
+    """
 
     ticks: Count = 0
     late_ticks: Count = 0
@@ -250,6 +263,8 @@ class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     writes: Count = 0
     refill_usec: Count = 0
     memory_writes: Count = 0
+    sent_usec: Count = 0
+    echo_usec: Count = 0
 
 
 class CpuOrder(_Wire, frozen=True):
@@ -303,6 +318,26 @@ class Release(_Wire, frozen=True, tag="release"):
     rev: Count
 
 
+class AppTerms(_Wire, frozen=True):
+    """What an agent does with an application's containers when it has had no controller for ``lease_s``.
+
+    ``floor``: CPU down to ``cpu_min_milli`` and memory to ``memory_min_bytes``, where the container names
+    no floor of its own, and never below what is in use.
+    """
+
+    app: Name
+    fallback: Fallback
+    lease_s: Annotated[int, Meta(ge=1, le=10**7)]
+    cpu_min_milli: Milli = 0
+    memory_min_bytes: Size = 0
+
+
+class Terms(_Wire, frozen=True, tag="terms"):
+    """Of all applications; those not named hold."""
+
+    apps: Annotated[list[AppTerms], Meta(max_length=MAX_ITEMS)]
+
+
 class Bye(_Wire, frozen=True, tag="bye"):
     """Why the sender closes; ``retry`` false means that trying again cannot help."""
 
@@ -324,5 +359,5 @@ FromAgent = (
     | Heartbeat
     | Bye
 )
-FromController = Hello | SetLimits | SetMemory | DenyMemory | Release | Heartbeat | Bye
+FromController = Hello | SetLimits | SetMemory | DenyMemory | Release | Terms | Heartbeat | Bye
 Message = FromAgent | FromController

@@ -15,6 +15,7 @@ from escra_common.messages import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
     Bye,
+    Count,
     FromAgent,
     FromController,
     Heartbeat,
@@ -30,12 +31,16 @@ HELLO_S = 2.0
 
 
 class Session:
-    """``now`` is any monotonic clock in seconds, the same for every call."""
+    """``now`` is any monotonic clock in seconds, the same for every call.
+
+    Frames are numbered: one that was lost, repeated or overtaken by another on the way ends the session.
+    """
 
     def __init__(self, hello: Hello, now: float) -> None:
         self.peer: Hello | None = None
         self._hello = hello
-        self._accepts: Any = FromController if hello.role == "agent" else FromAgent
+        self._accepts: Any = tuple[Count, FromController if hello.role == "agent" else FromAgent]
+        self._sent = self._received = 0
         self._decoder = Decoder()
         self._opened = now
         self._heard = now
@@ -48,8 +53,14 @@ class Session:
         return self.send(self._hello, now)
 
     def send(self, message: Message, now: float) -> bytes:
+        return self.frame(msgspec.to_builtins(message), now)
+
+    def frame(self, body: object, now: float) -> bytes:
+        """The next frame, whatever is in it."""
         self._spoke = now
-        return encode(msgspec.to_builtins(message))
+        frame = encode((self._sent, body))
+        self._sent += 1
+        return frame
 
     def receive(self, data: bytes, now: float) -> list[Message]:
         """The messages that ``data`` completes, HELLO included.
@@ -77,10 +88,14 @@ class Session:
             raise WireError(f"nothing heard for {SILENCE_S:.0f} s")
 
     def _validate(self, body: Any) -> Message:
+        message: Message
         try:
-            message: Message = msgspec.convert(body, self._accepts)
+            number, message = msgspec.convert(body, self._accepts)
         except msgspec.ValidationError as error:
             raise WireError(f"invalid message: {error}") from error
+        if number != self._received:
+            raise WireError(f"frame {number} came where frame {self._received} was due")
+        self._received += 1
         return message
 
     def _check_order(self, message: Message) -> None:

@@ -71,7 +71,7 @@ def test_messages_arrive_as_they_were(up: Samples, down: SetLimits) -> None:
 )
 def test_a_bad_beginning_is_refused_with_its_reason(body: object, why: str) -> None:
     with pytest.raises(WireError, match=why):
-        fresh().receive(encode(body), 0)
+        fresh().receive(encode([0, body]), 0)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,21 @@ def test_a_bad_beginning_is_refused_with_its_reason(body: object, why: str) -> N
 def test_absurd_and_misplaced_messages_are_refused(body: object, why: str) -> None:
     _, controller = pair()
     with pytest.raises(WireError, match=why):
-        controller.receive(encode(body), 0)
+        controller.receive(encode([2, body]), 0)
+
+
+@pytest.mark.parametrize("body", [[], [0], {}, None, 0, [-1, ["heartbeat"]], ["0", ["heartbeat"]]])
+def test_a_frame_without_a_number_is_refused(body: object) -> None:
+    with pytest.raises(WireError, match="invalid message"):
+        fresh().receive(encode(body), 0)
+
+
+def test_a_lost_a_repeated_and_an_overtaken_frame_end_the_session() -> None:
+    for order in ([1], [0, 0], [1, 0]):
+        agent, controller = pair()
+        frames = [agent.send(Samples([]), 0), agent.send(Heartbeat(), 0)]
+        with pytest.raises(WireError, match=r"frame \d came where frame \d was due"):
+            controller.receive(b"".join(frames[i] for i in order), 0)
 
 
 def test_samples_before_the_snapshot_are_out_of_order() -> None:
@@ -137,12 +151,12 @@ def test_a_peer_that_never_says_hello_is_dropped() -> None:
 def test_fields_appended_by_a_newer_peer_are_ignored() -> None:
     _, controller = pair()
     body = [*msgspec.to_builtins(Heartbeat(1, 2)), "something new"]
-    (message,) = controller.receive(encode(body), 0)
+    (message,) = controller.receive(encode([2, body]), 0)
     assert message == Heartbeat(1, 2)
 
 
 def test_a_hello_of_an_older_peer_has_defaults_for_the_rest() -> None:
-    (message,) = fresh().receive(encode(["hello", "agent", 1, 1, "escra 0.0.1", "h1"]), 0)
+    (message,) = fresh().receive(encode([0, ["hello", "agent", 1, 1, "escra 0.0.1", "h1"]]), 0)
     assert isinstance(message, Hello)
     assert message.boot_id == ""
 

@@ -47,11 +47,12 @@ def greeting(host: str = "h", **facts: object) -> bytes:
         (b"\xff\xff\xff\xff", "announced a frame of 4294967295 bytes"),
         (b"GET / HTTP/1.1\r\n\r\n", "announced a frame of"),
         (struct.pack(">I", 3) + b"\xc1\xc1\xc1", "not msgpack"),
-        (encode(["samples", []]), "SAMPLES came before HELLO"),
-        (encode(["hello", "agent", 99, 99, "escra 9", "h"]), "speaks protocol 99-99"),
-        (encode(["hello", "controller", 1, 1, "escra", "h"]), "both ends are a controller"),
-        (greeting() + encode(["samples", []]), "SAMPLES came before the snapshot"),
-        (greeting() + greeting(), "a second HELLO"),
+        (encode([0, ["samples", []]]), "SAMPLES came before HELLO"),
+        (encode([0, ["hello", "agent", 99, 99, "escra 9", "h"]]), "speaks protocol 99-99"),
+        (encode([0, ["hello", "controller", 1, 1, "escra", "h"]]), "both ends are a controller"),
+        (greeting() + encode([1, ["samples", []]]), "SAMPLES came before the snapshot"),
+        (greeting() + greeting(), "frame 0 came where frame 1 was due"),
+        (greeting() + encode([1, ["hello", "agent", 1, 1, "escra", "h"]]), "a second HELLO"),
     ],
 )
 def test_a_bad_peer_is_told_why_and_cut_off(pair: Pair, data: bytes, why: str) -> None:
