@@ -29,6 +29,9 @@ HEARTBEAT_S = 1.0
 SILENCE_S = 3.0
 HELLO_S = 2.0
 
+_TO_AGENT = tuple[Count, FromController]
+_TO_CONTROLLER = tuple[Count, FromAgent]
+
 
 class Session:
     """``now`` is any monotonic clock in seconds, the same for every call.
@@ -39,7 +42,7 @@ class Session:
     def __init__(self, hello: Hello, now: float) -> None:
         self.peer: Hello | None = None
         self._hello = hello
-        self._accepts: Any = tuple[Count, FromController if hello.role == "agent" else FromAgent]
+        self._accepts: Any = _TO_AGENT if hello.role == "agent" else _TO_CONTROLLER
         self._sent = self._received = 0
         self._decoder = Decoder()
         self._opened = now
