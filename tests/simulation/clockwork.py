@@ -17,6 +17,9 @@ from random import Random
 from typing import Any
 
 
+BURIAL_ROUNDS = 50
+
+
 @dataclass(slots=True)
 class Clock:
     """A host's clocks: ``rate`` and ``offset`` of the monotonic one against true time, in seconds."""
@@ -79,17 +82,21 @@ class Clockwork:
 
         The simulated hosts must not listen to anybody any more (``ended``).
         """
-        self.ended, self._heap = True, []
+        self.ended = True
         for process in processes:
             process.raise_dead()
-            self._enter(process)
-            for task in process.tasks:
+        for _ in range(BURIAL_ROUNDS):
+            self._heap.clear()  # whatever waits in its `finally` is cancelled there, too
+            living = [(process, task) for process in processes for task in process.tasks if not task.done()]
+            if not living:
+                break
+            for process, task in living:
+                self._enter(process)
                 task.cancel()
-        while self._ready:
-            self._take(*self._ready.popleft())
-            for _, _, handle, process_ in self._heap:  # whatever waits in its `finally` waits no longer
-                self._ready.append((handle, process_))
-            self._heap.clear()
+            for _ in range(len(self._ready) + 8 * len(living)):
+                if self._ready:
+                    self._take(*self._ready.popleft())
+        self._ready.clear()
         self._enter(None)
 
     def _take(self, handle: asyncio.Handle, process: "Process | None") -> None:

@@ -105,6 +105,7 @@ class Machine(Host):
         self._addresses = [Address(f"{each}:{PORT}") for each in controllers]
         self._containers: dict[str, DockerContainer] = {}
         self._follower: tuple[asyncio.Queue[DockerEvent], Process] | None = None
+        self._told_at = 0.0
 
     @property
     def boot_id(self) -> str:
@@ -186,18 +187,28 @@ class Machine(Host):
     def _tell(self, event: DockerEvent) -> None:
         if self._follower is not None and not self._follower[1].dead:
             queue, process = self._follower
-            delay = self.world.clockwork.rng.uniform(0.001, 0.05)
-            self.world.clockwork.after(delay, process.post, queue.put_nowait, event)
+            clockwork = self.world.clockwork
+            # Docker tells in order.
+            self._told_at = max(self._told_at, clockwork.now + clockwork.rng.uniform(0.001, 0.05))
+            clockwork.at(self._told_at, process.post, queue.put_nowait, event)
 
 
 class ControllerHost(Host):
-    """``apps`` is the configuration file: millicores and bytes by application."""
+    """``apps`` is the configuration file: millicores and bytes by application.
+
+    ``accepted`` is called with what the controller follows from now on.
+    """
 
     def __init__(
-        self, world: Surroundings, name: str, clock: Clock, apps: dict[str, tuple[int, int]]
+        self,
+        world: Surroundings,
+        name: str,
+        clock: Clock,
+        accepted: Callable[[dict[str, tuple[int, int]]], None],
     ) -> None:
         super().__init__(world, name, clock)
-        self.apps = apps
+        self.apps: dict[str, tuple[int, int]] = {}
+        self._accepted = accepted
         self.daemon: Controller | None = None
 
     @property
@@ -212,6 +223,7 @@ class ControllerHost(Host):
 
     async def _main(self) -> None:
         self.daemon = Controller(Path("controller.toml"), self._config())
+        self._accepted(self.apps)
         await self.daemon.run()
 
     def configure(self, apps: dict[str, tuple[int, int]]) -> None:
@@ -228,6 +240,7 @@ class ControllerHost(Host):
         except Refused as refused:
             self.say(f"configuration refused: {refused}")
             self.apps = before
+        self._accepted(self.apps)
 
     def _config(self) -> ControllerConfig:
         listen = ListenConfig(agents=Address(f"{self.name}:{PORT}"))

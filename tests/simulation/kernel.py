@@ -173,7 +173,10 @@ class Group:
         step = max(PAGE, int(self.rate * GROWTH_STEP_S))
         if high is not None and self.used > high:
             self.high_events += 1
-            step = max(PAGE, int(step * ABOVE_HIGH))
+            # File cache goes first; only who is above it without that is slowed down.
+            self.cache = max(0, min(self.cache, high - self.anon))
+            if self.used > high:
+                step = max(PAGE, int(step * ABOVE_HIGH))
         target = min(self.want, self.anon + step)
         if limit is not None and target + self.cache > limit:
             self.cache = max(0, limit - target)

@@ -230,6 +230,8 @@ class End(asyncio.Transport):
 
     def open(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
         self.protocol = protocol = factory()
+        if self._net.clockwork.ended:
+            return protocol
         protocol.connection_made(self)
         early, self._early = self._early, []
         for data in early:

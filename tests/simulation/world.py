@@ -43,7 +43,7 @@ class World:
         self._undo: list[Callable[[], None]] = []
         self._next_key = 0
         self._ended: list[Group] = []
-        self.controller = ControllerHost(self, "c0", self._clock(), {})
+        self.controller = ControllerHost(self, "c0", self._clock(), self.omega.update)
         self.controllers = [self.controller]
         self.machines = {
             name: Machine(self, name, self._clock(), ["c0"], banded=v2) for name, v2 in scenario.hosts.items()
@@ -293,8 +293,9 @@ class World:
             self._set_omega(self.controller.apps | {app: spec})
 
     def _set_omega(self, apps: dict[str, tuple[int, int]]) -> None:
+        # Both hold until the controller has read it, and may have refused it.
         for app, (cpu, memory) in apps.items():
             before = self.omega.get(app, (0, 0))
-            self.promises.omega(app, max(cpu, before[0]), max(memory, before[1]))
-            self.omega[app] = cpu, memory
+            self.omega[app] = max(cpu, before[0]), max(memory, before[1])
+            self.promises.omega(app, *self.omega[app])
         self.controller.configure(apps)
