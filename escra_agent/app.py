@@ -8,6 +8,7 @@ import psutil
 import structlog
 
 from escra_agent.config import AgentConfig, load_config
+from escra_agent.fallback import Fallback
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.keeper import Keeper
 from escra_agent.link import Link, Order
@@ -16,6 +17,7 @@ from escra_agent.memorykeeper import MemoryKeeper
 from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
 from escra_agent.roster import Roster
 from escra_agent.sources import CgroupSource, DockerSource
+from escra_agent.standing import StandingFile, lease_clock_s
 from escra_common import __version__
 from escra_common.channel import Heartbeats
 from escra_common.errors import EscraError
@@ -64,9 +66,18 @@ class Agent:
         self._keeper = Keeper(self._roster, self._send)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
         self._cgroups = CgroupSource(self._roster, self._hierarchy)
+        self._boot_id = BOOT_ID.read_text().strip()
+        self._standing = StandingFile(config.state_path / "standing.json", self._boot_id)
         self._link = Link(
-            config, self._greeting(), Totals(self), self._snapshot, self._obey, self._memory.link
+            config,
+            self._greeting(),
+            self._standing,
+            Totals(self),
+            self._snapshot,
+            self._obey,
+            self._memory.link,
         )
+        self._fallback = Fallback(self._standing.standing, self._roster, self._keeper, self._memory)
         self._ticker = Ticker(config.interval)
         self._watchdog = Watchdog()
         self._boundary_wanted = asyncio.Event()
@@ -80,6 +91,8 @@ class Agent:
             log.warning("original limits", reason=line)
         for line in disarm_all(self._store, self._hierarchy):
             log.warning("OOM killer still off", reason=line)
+        if self._standing.trouble:
+            log.warning("leadership", reason=self._standing.trouble)
         self._memory.start()
         try:
             await self._cgroups.configure(self._config.cgroup)
@@ -92,7 +105,7 @@ class Agent:
                 tasks.create_task(self._reload())
                 tasks.create_task(self._link.run())
                 tasks.create_task(self._restore_unclaimed())
-                log.info("agent started", version=__version__, controller=self._config.controller)
+                log.info("agent started", version=__version__, controller=str(self._config.controller))
                 ready()
         finally:
             self._link.close()
@@ -111,6 +124,8 @@ class Agent:
             writes=self._keeper.writes,
             refill_usec=self._keeper.refill_usec,
             memory_writes=self._memory.writes,
+            sent_usec=round(lease_clock_s() * 1e6),
+            terms=self._link.terms,
         )
 
     # ---- tasks ---------------------------------------------------------------------
@@ -129,6 +144,7 @@ class Agent:
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:
                 self._send(self.totals())
+                self._fallback.tick(lease_clock_s(), linked=self._link.up)
                 status(self._summary())
 
     async def _write_at_boundaries(self) -> None:
@@ -198,7 +214,7 @@ class Agent:
         return hello(
             "agent",
             self._config.host_name,
-            boot_id=BOOT_ID.read_text().strip(),
+            boot_id=self._boot_id,
             cpus=psutil.cpu_count() or 1,
             memory_bytes=psutil.virtual_memory().total,
             cgroup_version=self._hierarchy.version,

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from escra_agent.labels import Labels
-from escra_common.configfile import Address, load
+from escra_common.configfile import Address, Addresses, load
 from escra_common.errors import ConfigError
 from escra_common.messages import Mode, Weight
 from escra_common.tls import TlsConfig
@@ -61,9 +61,12 @@ class FallbackConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``interval`` in seconds.  ``plaintext`` allows a controller off loopback without TLS."""
+    """``interval`` in seconds.  ``plaintext`` allows a controller off loopback without TLS.
 
-    controller: Address = Address("127.0.0.1:7737")
+    Of several controllers listed, the agent follows the one that leads.
+    """
+
+    controller: Addresses = Addresses([Address("127.0.0.1:7737")])
     host: str = ""
     interval: Annotated[float, Meta(ge=0.01, le=10)] = 0.1
     state_dir: str = ""
@@ -81,9 +84,12 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def originals_path(self) -> Path:
+        return self.state_path / "originals.json"
+
+    @property
+    def state_path(self) -> Path:
         """systemd names the directory; by hand it is the same one."""
-        directory = self.state_dir or os.environ.get("STATE_DIRECTORY", "/var/lib/escra-agent")
-        return Path(directory, "originals.json")
+        return Path(self.state_dir or os.environ.get("STATE_DIRECTORY", "/var/lib/escra-agent"))
 
 
 def load_config(path: Path) -> AgentConfig:

@@ -25,6 +25,7 @@ from escra_common.messages import (
     Samples,
     SetLimits,
 )
+from escra_common.units import least_millicores, quota_usec
 
 log = structlog.get_logger()
 
@@ -137,6 +138,16 @@ class Keeper:
             needed = memory.plan.needed_bytes
             ack = MemoryAck(order.key, order.rev, memory.last.limit, needed, error[:1000])
             self._send(MemoryApplied([ack]))
+
+    def lower(self, tracked: Tracked, cpu_milli: int) -> None:
+        """Nobody gives orders any more: down to this, if it is managed and has more."""
+        held = tracked.plan.wanted
+        if held is None or held.quota_usec is None or not tracked.ours:
+            return
+        tracked.plan.waiting = None
+        quota = quota_usec(max(cpu_milli, least_millicores(held.period_usec)), held.period_usec)
+        if quota < held.quota_usec:
+            self._write(tracked, CpuLimit(quota, held.period_usec, min(quota, held.burst_usec)))
 
     def _accept(self, tracked: Tracked, order: CpuOrder) -> CpuLimit | None:
         if not tracked.ours:

@@ -201,6 +201,14 @@ class MemoryKeeper:
             with self._sheltered(tracked):
                 self._attend(tracked, tracked.memory, now)
 
+    def lower(self, tracked: Tracked, max_bytes: int) -> None:
+        """Nobody gives orders any more: down to this as far as it harms nobody."""
+        memory = tracked.memory
+        if memory is not None and memory.plan.wanted is not None and tracked.ours:
+            with self._sheltered(tracked):
+                if (memory.plan.wanted.max_bytes or 0) > max_bytes:
+                    self._writer.cut(tracked, memory, max_bytes, MARGIN_BYTES, ordered=False)
+
     def _settled(self, tracked: Tracked, memory: TrackedMemory) -> None:
         """A container just managed for the first time shall not meet its limit unarmed."""
         with self._sheltered(tracked):

@@ -1,8 +1,9 @@
 """Every message on the wire, as a type: what is not in here cannot be said.
 
 A message is a msgpack array ``[tag, field, ...]``, and a frame is ``[number, message]``, numbered from 0
-on each connection.  Fields are only ever appended, with defaults, so that old and new understand each other.  Numbers are integers with bounds,
-texts and lists have a greatest length; msgspec checks all of it on the way in.
+on each connection.  Fields are only ever appended, with defaults, so that old and new understand each
+other.  Numbers are integers with bounds, texts and lists have a greatest length; msgspec checks all of
+it on the way in.
 
 Values are levels, not edges: cumulative kernel counters and absolute limits with a
 revision.  A lost frame or a reconnect therefore needs no repair.
@@ -265,6 +266,7 @@ class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     memory_writes: Count = 0
     sent_usec: Count = 0
     echo_usec: Count = 0
+    terms: Count = 0
 
 
 class CpuOrder(_Wire, frozen=True):
@@ -333,8 +335,9 @@ class AppTerms(_Wire, frozen=True):
 
 
 class Terms(_Wire, frozen=True, tag="terms"):
-    """Of all applications; those not named hold."""
+    """Of all applications; those not named hold.  The agent's heartbeats say which ``serial`` is in force."""
 
+    serial: Count
     apps: Annotated[list[AppTerms], Meta(max_length=MAX_ITEMS)]
 
 
