@@ -38,6 +38,7 @@ PURE = [
             "sharing",
             "simulated",
             "state",
+            "storage.values",
             "views",
         )
     ),
