@@ -64,7 +64,10 @@ class Dialer:
 
     async def connect(self, address: Address, *, visiting: bool = False) -> Channel:
         """Raises WireError when nobody is there."""
-        greeting = msgspec.structs.replace(self._greeting, epoch=self._standing.epoch, visiting=visiting)
+        standing = self._standing
+        greeting = msgspec.structs.replace(
+            self._greeting, epoch=standing.epoch, leader=standing.leader, visiting=visiting
+        )
         try:
             async with asyncio.timeout(CONNECT_S):
                 reader, writer = await asyncio.open_connection(address.host, address.port, ssl=self._tls)

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from escra_common.atomicfile import write_atomically
 from escra_common.errors import EscraError
-from escra_common.messages import AppTerms, Count, Hello, Text
+from escra_common.messages import AppTerms, Epoch, Hello, Text
 
 # A stamp on disk may be this old: the lease of an agent that was killed ends so much earlier, never later.
 STAMP_EVERY_S = 10.0
@@ -31,7 +31,7 @@ class Standing(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     boot_id: Annotated[str, Meta(max_length=100)] = ""
-    epoch: Count = 0
+    epoch: Epoch = 0
     leader: Text = ""
     terms: list[AppTerms] = []
     heard_s: float = 0.0

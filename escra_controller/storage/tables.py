@@ -63,7 +63,7 @@ def write(connection: sqlite3.Connection, changes: Changes) -> None:
     run = connection.executemany
     run(
         "INSERT OR REPLACE INTO bounds VALUES (?, ?, ?, ?)",
-        ((h, a, b.cpu_milli, b.memory_bytes) for (h, a), b in bounds.items() if b != NOTHING),
+        ((h, a, b.cpu, b.memory) for (h, a), b in bounds.items() if b != NOTHING),
     )
     run("DELETE FROM bounds WHERE host = ? AND app = ?", [k for k, b in bounds.items() if b == NOTHING])
     run(

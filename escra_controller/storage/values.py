@@ -6,16 +6,8 @@ Amounts are millicores and bytes, instants are seconds of unix time.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from escra_controller.bounds import NOTHING, Bound
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """The most that the containers of one host may hold of one application."""
-
-    cpu_milli: int
-    memory_bytes: int
-
-
-NOTHING = Bound(0, 0)
 
 # A host and an application.
 Place = tuple[str, str]

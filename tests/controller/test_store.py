@@ -254,7 +254,7 @@ def test_kill_9_loses_nothing_that_was_reported(tmp_path: Path) -> None:
         assert store.close(clean=False)
         assert (recovered.lost, recovered.clean) == ("", False)
         assert recovered.starts == 2 * round_ + 2
-        late = {place for place, value in reported.items() if recovered.bounds[place].cpu_milli < value}
+        late = {place for place, value in reported.items() if recovered.bounds[place].cpu < value}
         assert late == set()
     assert len(reported) == 21
 
