@@ -40,9 +40,11 @@ def recover(directory: Path, tell: News, limits: Limits) -> tuple[Writer, Recove
         writer.give_up(failure)
     deadline = time.monotonic() + _PATIENCE_S
     while not writer.save(Changes(known.meta)):
+        if writer.in_the_way:
+            raise StoreError(writer.trouble)
         if time.monotonic() > deadline:
             writer.close()
-            raise _locked(path) if failure is None else StoreError(writer.trouble)
+            raise _locked(path)
     meta = known.meta
     recovered = Recovered(
         meta.generation, meta.starts, meta.promoted, clean, dict(known.bounds), dict(known.sizes), meta.lost
@@ -66,21 +68,22 @@ def _find(path: Path, limits: Limits) -> tuple[Known, Database | None, str, Stor
 
 
 def _read(path: Path, limits: Limits) -> tuple[Database, Known, StoreError | None]:
+    failure: StoreError | None = None
     try:
         database = Database(path, limits.busy_s)
     except (StoreBusy, StoreDamaged):
         raise
     except StoreError as error:
         # On a full disk the shared-memory file cannot be made, but the store can still be read.
+        failure = error
         database = Database(path, limits.busy_s, alone=True)
-        return database, database.load(), error
     try:
         known = database.load()
         damage = database.other_damage()
     except StoreError:
         database.close()
         raise
-    return database, known, StoreDamaged(damage) if damage else None
+    return database, known, StoreDamaged(damage) if damage else failure
 
 
 def _gone(path: Path) -> str:

@@ -52,7 +52,7 @@ class Writer:
         self._busy_since: float | None = None
         self._failure = self._audit_failure = ""
         # Why the old file, which says less than is known, still has its name; "" when it has not.
-        self._in_the_way = ""
+        self.in_the_way = ""
 
     @property
     def trouble(self) -> str:
@@ -60,9 +60,9 @@ class Writer:
         if not self._failure or self._database is not None:
             return self._failure or self._audit_failure
         pace = f"every {self._limits.retry_s:g} s"
-        if self._in_the_way:
+        if self.in_the_way:
             return (
-                f"{self._failure}; the file cannot be set aside either ({self._in_the_way}), so nothing "
+                f"{self._failure}; the file cannot be set aside either ({self.in_the_way}), so nothing "
                 f"grows above what it says; both are tried again {pace}"
             )
         return f"{self._failure}; control goes on without a store, and a new one is tried {pace}"
@@ -93,7 +93,7 @@ class Writer:
             else:
                 self._unsaved = Changes()
                 self._well()
-        return not self._in_the_way
+        return not self.in_the_way
 
     def record(self, decisions: Sequence[Decision], history: Sequence[HistoryRow]) -> bool:
         """Append to audit and history, or count what is lost; False when it should be tried again."""
@@ -153,9 +153,9 @@ class Writer:
     def _start_anew(self) -> None:
         """A new file with all that is known."""
         self._retry_at = time.monotonic() + self._limits.retry_s
-        if self._in_the_way:
+        if self.in_the_way:
             self._leave_stale()
-        if self._in_the_way:
+        if self.in_the_way:
             return
         try:
             create(self._path, self._known)
@@ -175,11 +175,11 @@ class Writer:
 
     def _leave_stale(self) -> None:
         """See that no start reads less than is known."""
-        self._in_the_way = ""
+        self.in_the_way = ""
         try:
             set_aside(self._path)
         except OSError as error:
-            self._in_the_way = explain(error)
+            self.in_the_way = explain(error)
 
     def _save_with_room(self, database: Database) -> None:
         try:

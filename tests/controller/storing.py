@@ -1,6 +1,8 @@
 """What the tests of the store share."""
 
 import contextlib
+import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -95,3 +97,15 @@ def fill(directory: Path) -> Path:
                 while file.write(bytes(size)) == size:
                     pass
     return ballast
+
+
+@contextlib.contextmanager
+def nobodys_directory() -> Iterator[Path]:
+    """One of user 65534's, where that user can reach it; needs root."""
+    directory = Path("/tmp") / f"escra-nobodys-{os.getpid()}"
+    directory.mkdir(mode=0o700)
+    os.chown(directory, 65534, 65534)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
