@@ -40,6 +40,12 @@ MESSAGE_IDS = {
     "config_reloaded": "995a6e96fdbd4e74a909f38ddfb264c9",
     "config_refused": "391097317afb42b1965da404f9e25935",
     "originals_restored": "d44fd6411dd744c296f637217afa9903",
+    "lease_over": "f3fa96b5e7744a6bad782f4a6b29f07d",
+    "state_lost": "b70f0ed15fb340e4825cce3297f808ab",
+    "standby": "74c2ebf47ac947ac9d0a6a381c56c222",
+    "promoted": "477f98d0d44d42cc93d96a6dea4a421e",
+    "leading": "a19ee1044afd4ac3876e15bac05df68e",
+    "store": "478ea23706ec4ad39885815af1c728de",
 }
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

@@ -81,8 +81,8 @@ class Hello(_Wire, frozen=True, tag="hello"):
     """First message of both sides.
 
     ``epoch`` numbers leaderships: a controller says its own, an agent the highest it has ever obeyed, with
-    the ``leader`` that had it, and an agent deals with no older one.  A ``standby`` takes no agents.  A ``visiting`` agent brings no
-    snapshot: it only makes itself known, and looks who leads.
+    the ``leader`` that had it, and an agent deals with no older one.  A ``standby`` takes no agents.  A
+    ``visiting`` agent brings no snapshot: it only makes itself known, and looks who leads.
     """
 
     role: Literal["agent", "controller"]

@@ -53,7 +53,7 @@ class Leadership:
     # ---- becoming the leader -------------------------------------------------------
 
     def begin(self) -> bool:
-        """Take the lock and open the store, if nobody else has it; raises ConfigError where that cannot be."""
+        """Take the lock and open the store, if nobody else has it.  Raises ConfigError."""
         try:
             if not self._lock.try_acquire():
                 return False
@@ -85,13 +85,14 @@ class Leadership:
         """A person says that this one leads from now on.
 
         ``hosts`` may hold limits beside those that were met: nothing grows beyond what those that have come
-        brought, until all of them have come or are forgotten.  Raises Refused where there is nothing to promote.
+        brought, until all of them have come or are forgotten.  Raises Refused.
         """
         if self.role == "leader":
             raise Refused(f"this controller leads already, with epoch {self.epoch}")
         if self.role == "waiting" or self._store is None:
             raise Refused(
-                f"{self.leader_beside} leads with the same state directory; stop it, and this one follows by itself"
+                f"{self.leader_beside} leads with the same state directory; "
+                "stop it, and this one leads by itself"
             )
         for host in hosts:
             self._remember(host)

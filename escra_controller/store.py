@@ -10,20 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from escra_controller.bounds import Bound
 from escra_controller.events import Decision
 from escra_controller.storage.archive import read_decisions, read_history
 from escra_controller.storage.database import StoreDamaged, StoreError
 from escra_controller.storage.recovery import NAME, recover
-from escra_controller.storage.values import (
-    AS_CONFIGURED,
-    Bound,
-    Changes,
-    HistoryRow,
-    Meta,
-    Place,
-    Recovered,
-    Size,
-)
+from escra_controller.storage.values import AS_CONFIGURED, Changes, HistoryRow, Meta, Place, Recovered, Size
 from escra_controller.storage.worker import Done, Worker, run_on
 from escra_controller.storage.writer import Level, Limits, News
 

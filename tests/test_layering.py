@@ -19,11 +19,14 @@ PURE = [
     *(
         "escra_controller." + name
         for name in (
+            "absence",
             "allocator",
+            "bounds",
             "demand",
             "demo.scene",
             "engine",
             "events",
+            "history",
             "ledger",
             "membership",
             "memory",
@@ -32,6 +35,7 @@ PURE = [
             "pools",
             "queries",
             "recent",
+            "registry",
             "render",
             "rounds",
             "rows",

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from escra_common.errors import EscraError
+from escra_controller.bounds import Bound
 from escra_controller.events import Decision
 from escra_controller.storage.tables import (
     APPLICATION_ID,
@@ -24,7 +25,7 @@ from escra_controller.storage.tables import (
     history_row,
     write,
 )
-from escra_controller.storage.values import Bound, Changes, HistoryRow, Known, Meta, Size
+from escra_controller.storage.values import Changes, HistoryRow, Known, Meta, Size
 
 # quick_check reads 40 MB, a full audit, in 33 ms when it is in memory; a cold disk needs longer.
 _QUICK_BYTES = 128 << 20

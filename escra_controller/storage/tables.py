@@ -7,8 +7,9 @@ import json
 import sqlite3
 from typing import Any
 
+from escra_controller.bounds import NOTHING
 from escra_controller.events import Decision
-from escra_controller.storage.values import AS_CONFIGURED, NOTHING, Changes, HistoryRow
+from escra_controller.storage.values import AS_CONFIGURED, Changes, HistoryRow
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = int.from_bytes(b"Escr", "big")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 from escra_controller.bounds import NOTHING, Bound
 
-
 # A host and an application.
 Place = tuple[str, str]
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from escra_controller.bounds import Bound
 from escra_controller.events import Decision
-from escra_controller.storage.values import Bound, Place, Recovered
+from escra_controller.storage.values import Place, Recovered
 from escra_controller.storage.writer import Level, Limits
 from escra_controller.store import Store
 

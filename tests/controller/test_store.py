@@ -10,8 +10,9 @@ import threading
 import time
 from pathlib import Path
 
+from escra_controller.bounds import NOTHING, Bound
 from escra_controller.storage.database import Database
-from escra_controller.storage.values import NOTHING, Bound, HistoryRow, Size
+from escra_controller.storage.values import HistoryRow, Size
 from escra_controller.storage.worker import APPEND_ROWS
 from escra_controller.storage.writer import Limits
 from escra_controller.store import Store

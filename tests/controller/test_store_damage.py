@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from escra_controller.bounds import Bound
 from escra_controller.storage.database import StoreError
 from escra_controller.storage.recovery import StoreLocked
-from escra_controller.storage.values import Bound
 from escra_controller.store import Store
 from tests.controller.storing import (
     QUICK,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from escra_controller.bounds import NOTHING, Bound
 from escra_controller.storage.database import StoreError
-from escra_controller.storage.values import NOTHING, Bound, Size
+from escra_controller.storage.values import Size
 from escra_controller.storage.writer import Limits
 from escra_controller.store import Store
 from tests.controller.storing import (
