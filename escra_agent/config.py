@@ -80,10 +80,18 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.host or socket.gethostname()
 
     @property
-    def originals_path(self) -> Path:
+    def state_path(self) -> Path:
         """systemd names the directory; by hand it is the same one."""
-        directory = self.state_dir or os.environ.get("STATE_DIRECTORY", "/var/lib/escra-agent")
-        return Path(directory, "originals.json")
+        return Path(self.state_dir or os.environ.get("STATE_DIRECTORY", "/var/lib/escra-agent"))
+
+    @property
+    def originals_path(self) -> Path:
+        return self.state_path / "originals.json"
+
+    @property
+    def lock_path(self) -> Path:
+        """Held by the agent that runs: one per host."""
+        return self.state_path / "lock"
 
 
 def load_config(path: Path) -> AgentConfig:
