@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import structlog
 
+from escra_agent.caps import HostCaps
 from escra_agent.config import AgentConfig, load_config
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.keeper import Keeper
@@ -59,7 +60,12 @@ class Agent:
         self._store = OriginalsStore(config.originals_path)
         self._cutter = Cutter()
         self._roster = Roster(
-            self._hierarchy, self._store, self._send, self._cutter, manage_memory=config.memory.enabled
+            self._hierarchy,
+            self._store,
+            self._send,
+            self._cutter,
+            manage_memory=config.memory.enabled,
+            caps=_host_caps(config),
         )
         self._keeper = Keeper(self._roster, self._send)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
@@ -72,7 +78,9 @@ class Agent:
         self._boundary_wanted = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._docker_known = asyncio.Event()
-        self._releases: set[asyncio.Task[None]] = set()
+        # By container: the one under way, and the last order given meanwhile.
+        self._releases: dict[int, asyncio.Task[None]] = {}
+        self._release_next: dict[int, Release] = {}
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once the containers are known and the tick runs."""
@@ -128,6 +136,7 @@ class Agent:
                 await self._roster.detach(tracked)
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:
+                self._roster.gate.tick()
                 self._send(self.totals())
                 status(self._summary())
 
@@ -162,6 +171,7 @@ class Agent:
                 continue
             fixed = [name for name in FIXED_KEYS if getattr(config, name) != getattr(self._config, name)]
             self._config = config
+            self._roster.gate.reload(_host_caps(config))
             await self._cgroups.configure(config.cgroup)
             log.info("configuration reloaded", kind="config_reloaded")
             if fixed:
@@ -189,10 +199,17 @@ class Agent:
             case DenyMemory():
                 self._memory.deny(order)
             case Release():
-                # Giving memory back may take seconds; others must not wait for their orders.
-                task = asyncio.create_task(self._keeper.release(order))
-                self._releases.add(task)
-                task.add_done_callback(self._releases.discard)
+                self._release_next[order.key] = order
+                if order.key not in self._releases:
+                    self._releases[order.key] = asyncio.create_task(self._release(order.key))
+
+    async def _release(self, key: int) -> None:
+        """Giving memory back may take seconds; others must not wait for their orders."""
+        try:
+            while (order := self._release_next.pop(key, None)) is not None:
+                await self._keeper.release(order)
+        finally:
+            del self._releases[key]
 
     def _greeting(self) -> Hello:
         return hello(
@@ -211,3 +228,7 @@ class Agent:
             f"containers: {len(self._roster.tracked)}, managed: {managed}, controller: {link}, "
             f"late ticks: {self._ticker.late}"
         )
+
+
+def _host_caps(config: AgentConfig) -> HostCaps:
+    return HostCaps(config.caps, 1000 * (psutil.cpu_count() or 1), psutil.virtual_memory().total)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from escra_agent.caps import Caps
 from escra_agent.labels import Labels
 from escra_common.configfile import Address, load
 from escra_common.errors import ConfigError
@@ -71,6 +72,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsConfig | None = None
     docker: DockerConfig = DockerConfig()
     memory: MemoryConfig = MemoryConfig()
+    caps: Caps = Caps()
     cgroup: list[CgroupConfig] = []
     fallback: FallbackConfig = FallbackConfig()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -105,6 +107,8 @@ def load_config(path: Path) -> AgentConfig:
             seen.add(f"{what} {value}")
         if entry.cpu_min is not None and entry.cpu_max is not None and entry.cpu_min > entry.cpu_max:
             raise ConfigError(f"{path}: [[cgroup]] {entry.path}: cpu_min is above cpu_max")
+    if problem := config.caps.problem():
+        raise ConfigError(f"{path}: [caps] {problem}")
     if config.tls is None and not config.controller.is_loopback and not config.plaintext:
         raise ConfigError(
             f"{path}: controller is {config.controller}, not loopback, and there is no [tls]: whoever sits "

@@ -84,7 +84,7 @@ def _known(path: Path, *, alone: bool = False) -> Iterator[tuple[OriginalsStore,
 
 
 def _be_the_only_one(config: AgentConfig) -> None:
-    """Until this program ends; or end it with status 1, on which systemd tries again, for the other may end."""
+    """Until this program ends; or status 1, after which systemd tries again: the other may have ended."""
     lock = Lock(config.lock_path)
     try:
         if lock.try_acquire():

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import structlog
 
+from escra_agent.caps import UNCAPPED, HostCaps
 from escra_agent.cgroupfs import describe
 from escra_agent.errors import CgroupGone
+from escra_agent.gate import Gate
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.inspection import inspect
 from escra_agent.memorycut import Cutter
@@ -32,6 +34,7 @@ class Roster:
         cutter: Cutter,
         *,
         manage_memory: bool = True,
+        caps: HostCaps = UNCAPPED,
     ) -> None:
         self._hierarchy = hierarchy
         self._store = store
@@ -41,6 +44,7 @@ class Roster:
         # The store is written in a thread, by one at a time.
         self._disk = asyncio.Lock()
         self.tracked: dict[int, Tracked] = {}
+        self.gate = Gate(self.tracked, announce, caps)
 
     def find(self, container_id: str) -> Tracked | None:
         return next((t for t in self.tracked.values() if t.candidate.id == container_id), None)
@@ -59,6 +63,7 @@ class Roster:
                 for tracked in manageable:
                     self._set_problem(tracked, str(error))
         for tracked in opened:
+            tracked.caps = self.gate.caps
             self.tracked[tracked.key] = tracked
             if tracked.candidate.labels.mode == "off":
                 if await self._give_back(tracked):
