@@ -95,33 +95,27 @@ class HostCaps:
     memory_bytes: int | None = None
 
     def total(self, resource: Resource) -> int | None:
-        return self.caps.cpu_total if resource == "cpu" else self.caps.memory_total
+        return self._cap(resource, "total")
 
     def least(self, labels: Labels, resource: Resource) -> int | None:
         """The highest of the floors that are asked for."""
-        cpu = resource == "cpu"
-        own = labels.cpu_min_milli if cpu else labels.memory_min_bytes
-        cap = self.caps.cpu_min if cpu else self.caps.memory_min
-        return max((n for n in (own, cap) if n is not None), default=None)
+        own = labels.cpu_min_milli if resource == "cpu" else labels.memory_min_bytes
+        return max((n for n in (own, self._cap(resource, "min")) if n is not None), default=None)
 
     def ceiling(self, resource: Resource, above: int | None) -> int | None:
         """The lowest of the ceilings that are not the container's own; ``above`` is the tree's."""
-        cpu = resource == "cpu"
-        cap = self.caps.cpu_max if cpu else self.caps.memory_max
-        return least_of(above, cap, self.total(resource))
+        return least_of(above, self._cap(resource, "max"), self.total(resource))
 
     def bounds(self, labels: Labels, resource: Resource, above: int | None) -> Bounds:
         """No floor is above what there is at most: a controller that keeps to that is right."""
-        cpu = resource == "cpu"
-        cap = self.caps.cpu_max if cpu else self.caps.memory_max
         own_least, own_most, there_is = (
             (labels.cpu_min_milli, labels.cpu_max_milli, self.cpu_milli)
-            if cpu
+            if resource == "cpu"
             else (labels.memory_min_bytes, labels.memory_max_bytes, self.memory_bytes)
         )
         ceilings = {
             f"its own escra.{resource}.max": own_most,
-            f"this host's [caps] {resource}_max": cap,
+            f"this host's [caps] {resource}_max": self._cap(resource, "max"),
             f"this host's [caps] {resource}_total": self.total(resource),
         }
         most = least_of(*ceilings.values())
@@ -132,6 +126,11 @@ class HostCaps:
         if least is not None:
             least = least_of(least, most, above, there_is)
         return Bounds(resource, least, least_by, most, most_by)
+
+    def _cap(self, resource: Resource, end: Literal["min", "max", "total"]) -> int | None:
+        amount: int | None = getattr(self.caps, f"{resource}_{end}")
+        # A plain number: it goes over the wire.
+        return None if amount is None else int(amount)
 
 
 UNCAPPED = HostCaps()
