@@ -17,6 +17,8 @@ from escra_agent.memorykeeper import MemoryKeeper
 from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
 from escra_agent.roster import Roster
 from escra_agent.sources import CgroupSource, DockerSource
+from escra_agent.unitfiles import UnitFiles
+from escra_agent.unitfollower import UnitFollower
 from escra_common import __version__
 from escra_common.channel import Heartbeats
 from escra_common.errors import EscraError
@@ -39,7 +41,17 @@ log = structlog.get_logger()
 # How finely a period boundary is looked for while a write waits for one.
 BOUNDARY_POLL_S = 0.002
 # What a reload does not change.
-FIXED_KEYS = ("controller", "host", "interval", "state_dir", "tls", "docker", "memory", "log_level")
+FIXED_KEYS = (
+    "controller",
+    "host",
+    "interval",
+    "state_dir",
+    "tls",
+    "docker",
+    "memory",
+    "systemd",
+    "log_level",
+)
 
 
 class Totals(Heartbeats):
@@ -69,6 +81,9 @@ class Agent:
         )
         self._keeper = Keeper(self._roster, self._send)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
+        self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
+        self._roster.original_behind = self._units.original_behind
+        self._all_found = False
         self._cgroups = CgroupSource(self._roster, self._hierarchy)
         self._link = Link(
             config, self._greeting(), Totals(self), self._snapshot, self._obey, self._memory.link
@@ -89,6 +104,7 @@ class Agent:
         for line in disarm_all(self._store, self._hierarchy):
             log.warning("OOM killer still off", reason=line)
         self._memory.start()
+        self._units.start()
         try:
             await self._cgroups.configure(self._config.cgroup)
             async with asyncio.TaskGroup() as tasks:
@@ -106,7 +122,9 @@ class Agent:
             self._link.close()
             self._memory.close()
             await self._cutter.close()
-            if self._config.fallback.on_stop == "restore":
+            restore = self._config.fallback.on_stop == "restore"
+            await self._units.close(remove=restore)
+            if restore:
                 await self._roster.restore_everything()
             self._roster.close()
 
@@ -134,6 +152,7 @@ class Agent:
             self._keeper.gone, self._memory.gone = [], []
             for tracked in gone:
                 await self._roster.detach(tracked)
+            self._units.tick(claimed=self._all_found)
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:
                 self._roster.gate.tick()
@@ -157,6 +176,7 @@ class Agent:
         """Only when all sources have spoken is it known whom nobody claims."""
         await self._docker_known.wait()
         await self._roster.restore_unclaimed()
+        self._all_found = True
 
     async def _reload(self) -> None:
         while True:
@@ -196,6 +216,7 @@ class Agent:
                 self._boundary_wanted.set()
             case SetMemory():
                 self._memory.obey(order)
+                self._units.look(single.key for single in order.orders)
             case DenyMemory():
                 self._memory.deny(order)
             case Release():

@@ -32,6 +32,12 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
+class SystemdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``follow``: a file beside each managed unit says its limits, so that a reload lands near them."""
+
+    follow: bool = True
+
+
 class CgroupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A cgroup that no Docker label speaks for; the path is below the cgroup mount."""
 
@@ -72,6 +78,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsConfig | None = None
     docker: DockerConfig = DockerConfig()
     memory: MemoryConfig = MemoryConfig()
+    systemd: SystemdConfig = SystemdConfig()
     caps: Caps = Caps()
     cgroup: list[CgroupConfig] = []
     fallback: FallbackConfig = FallbackConfig()

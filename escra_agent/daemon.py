@@ -11,6 +11,8 @@ from escra_agent.app import Agent
 from escra_agent.config import DEFAULT_PATH, AgentConfig, load_config
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.originals import OriginalsStore, disarm_all, restore_all
+from escra_agent.unitfiles import UnitFiles
+from escra_agent.unitfollower import remove_all
 from escra_common import __version__, command
 from escra_common.errors import EscraError
 from escra_common.lock import Lock
@@ -48,8 +50,11 @@ def restore(path: Path) -> None:
     """Put every original limit back; the agent must be stopped."""
     with _known(path, alone=True) as (store, hierarchy):
         outcomes = restore_all(store, hierarchy)
+        units = remove_all(UnitFiles())
     for outcome in outcomes:
         click.echo(f"{outcome.original.name}: {outcome.result}: {outcome.text}")
+    if units:
+        click.echo(f"{units} unit files removed; `systemctl daemon-reload` makes systemd forget them, too")
     if not outcomes:
         click.echo("nothing to restore")
     sys.exit(any(outcome.result == "failed" for outcome in outcomes))

@@ -23,6 +23,7 @@ PURE = [
             "memoryshape",
             "planner",
             "sampler",
+            "unitproperties",
         )
     ),
     *(
