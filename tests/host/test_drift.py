@@ -1,4 +1,4 @@
-"""Other writers of limits on a host with systemd: repaired within a tick, and a reload lands near what is in force."""
+"""Other writers of limits: repaired within a tick, and a reload lands near what is in force."""
 
 import json
 from collections.abc import Iterator
@@ -76,9 +76,9 @@ def container(host: Host) -> Iterator[Held]:
         unit = host.output(
             f"""
             docker run -d --name held --label escra-test --label escra.app=shop --cpus 0.2 --memory 64m \\
-                --label escra.cpu.min={CPU} --label escra.cpu.max={CPU} --label escra.memory.min={MEMORY_MAX} \\
-                --label escra.memory.max={MEMORY_MAX} --stop-timeout 0 {IMAGE} \\
-                /bin/busybox sh -c 'while :; do :; done' >/dev/null
+                --label escra.cpu.min={CPU} --label escra.cpu.max={CPU} \\
+                --label escra.memory.min={MEMORY_MAX} --label escra.memory.max={MEMORY_MAX} \\
+                --stop-timeout 0 {IMAGE} /bin/busybox sh -c 'while :; do :; done' >/dev/null
             docker inspect -f 'docker-{{{{.Id}}}}.scope' held
             """
         )
