@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import structlog
 
+from escra_agent.caps import HostCaps
 from escra_agent.config import AgentConfig, load_config
 from escra_agent.fallback import Fallback
 from escra_agent.hierarchy import Hierarchy
@@ -18,6 +19,8 @@ from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
 from escra_agent.roster import Roster
 from escra_agent.sources import CgroupSource, DockerSource
 from escra_agent.standing import StandingFile, lease_clock_s
+from escra_agent.unitfiles import UnitFiles
+from escra_agent.unitfollower import UnitFollower
 from escra_common import __version__
 from escra_common.channel import Heartbeats
 from escra_common.errors import EscraError
@@ -40,7 +43,17 @@ log = structlog.get_logger()
 # How finely a period boundary is looked for while a write waits for one.
 BOUNDARY_POLL_S = 0.002
 # What a reload does not change.
-FIXED_KEYS = ("controller", "host", "interval", "state_dir", "tls", "docker", "memory", "log_level")
+FIXED_KEYS = (
+    "controller",
+    "host",
+    "interval",
+    "state_dir",
+    "tls",
+    "docker",
+    "memory",
+    "systemd",
+    "log_level",
+)
 
 
 class Totals(Heartbeats):
@@ -61,10 +74,18 @@ class Agent:
         self._store = OriginalsStore(config.originals_path)
         self._cutter = Cutter()
         self._roster = Roster(
-            self._hierarchy, self._store, self._send, self._cutter, manage_memory=config.memory.enabled
+            self._hierarchy,
+            self._store,
+            self._send,
+            self._cutter,
+            manage_memory=config.memory.enabled,
+            caps=_host_caps(config),
         )
         self._keeper = Keeper(self._roster, self._send)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
+        self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
+        self._roster.original_behind = self._units.original_behind
+        self._all_found = False
         self._cgroups = CgroupSource(self._roster, self._hierarchy)
         self._boot_id = BOOT_ID.read_text().strip()
         self._standing = StandingFile(config.state_path / "standing.json", self._boot_id)
@@ -83,7 +104,9 @@ class Agent:
         self._boundary_wanted = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._docker_known = asyncio.Event()
-        self._releases: set[asyncio.Task[None]] = set()
+        # By container: the one under way, and the last order given meanwhile.
+        self._releases: dict[int, asyncio.Task[None]] = {}
+        self._release_next: dict[int, Release] = {}
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once the containers are known and the tick runs."""
@@ -94,6 +117,7 @@ class Agent:
         if self._standing.trouble:
             log.warning("leadership", reason=self._standing.trouble)
         self._memory.start()
+        self._units.start()
         try:
             await self._cgroups.configure(self._config.cgroup)
             async with asyncio.TaskGroup() as tasks:
@@ -111,7 +135,9 @@ class Agent:
             self._link.close()
             self._memory.close()
             await self._cutter.close()
-            if self._config.fallback.on_stop == "restore":
+            restore = self._config.fallback.on_stop == "restore"
+            await self._units.close(remove=restore)
+            if restore:
                 await self._roster.restore_everything()
             self._roster.close()
 
@@ -141,8 +167,10 @@ class Agent:
             self._keeper.gone, self._memory.gone = [], []
             for tracked in gone:
                 await self._roster.detach(tracked)
+            self._units.tick(claimed=self._all_found)
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:
+                self._roster.gate.tick()
                 self._send(self.totals())
                 self._fallback.tick(lease_clock_s(), linked=self._link.up)
                 status(self._summary())
@@ -164,6 +192,7 @@ class Agent:
         """Only when all sources have spoken is it known whom nobody claims."""
         await self._docker_known.wait()
         await self._roster.restore_unclaimed()
+        self._all_found = True
 
     async def _reload(self) -> None:
         while True:
@@ -178,6 +207,7 @@ class Agent:
                 continue
             fixed = [name for name in FIXED_KEYS if getattr(config, name) != getattr(self._config, name)]
             self._config = config
+            self._roster.gate.reload(_host_caps(config))
             await self._cgroups.configure(config.cgroup)
             log.info("configuration reloaded", kind="config_reloaded")
             if fixed:
@@ -202,13 +232,21 @@ class Agent:
                 self._boundary_wanted.set()
             case SetMemory():
                 self._memory.obey(order)
+                self._units.look(single.key for single in order.orders)
             case DenyMemory():
                 self._memory.deny(order)
             case Release():
-                # Giving memory back may take seconds; others must not wait for their orders.
-                task = asyncio.create_task(self._keeper.release(order))
-                self._releases.add(task)
-                task.add_done_callback(self._releases.discard)
+                self._release_next[order.key] = order
+                if order.key not in self._releases:
+                    self._releases[order.key] = asyncio.create_task(self._release(order.key))
+
+    async def _release(self, key: int) -> None:
+        """Giving memory back may take seconds; others must not wait for their orders."""
+        try:
+            while (order := self._release_next.pop(key, None)) is not None:
+                await self._keeper.release(order)
+        finally:
+            del self._releases[key]
 
     def _greeting(self) -> Hello:
         return hello(
@@ -227,3 +265,7 @@ class Agent:
             f"containers: {len(self._roster.tracked)}, managed: {managed}, controller: {link}, "
             f"late ticks: {self._ticker.late}"
         )
+
+
+def _host_caps(config: AgentConfig) -> HostCaps:
+    return HostCaps(config.caps, 1000 * (psutil.cpu_count() or 1), psutil.virtual_memory().total)

@@ -34,7 +34,7 @@ class MemoryKeeper:
     def __init__(self, roster: Roster, cutter: Cutter, send: Callable[[Message], None]) -> None:
         self._roster = roster
         self._send = send
-        self._writer = MemoryWriter(cutter, send, self._settled)
+        self._writer = MemoryWriter(cutter, send, self._settled, roster.gate)
         self._reporter = MemoryReporter(send)
         self._guarding = Guarding()
         # uvloop waits for readable descriptors only; an epoll that has something to tell is one.
@@ -187,6 +187,7 @@ class MemoryKeeper:
     # ---- orders --------------------------------------------------------------------
 
     def obey(self, orders: SetMemory) -> None:
+        self._roster.gate.count("memory")
         for order in orders.orders:
             tracked = self._roster.tracked.get(order.key)
             if tracked is not None and tracked.memory is not None:

@@ -37,6 +37,7 @@ MESSAGE_IDS = {
     "memory_denied": "12e314a02bb34fdd91d231a21d8fa908",
     "oom_killed": "7562523666024e9a83aa62c16834c10d",
     "bad_peer": "698d2dd1d8c447df914d6a780e5d96ee",
+    "order_refused": "4cf3ba0e0b6e4f0b9d2a5f0f8a7c1f63",
     "config_reloaded": "995a6e96fdbd4e74a909f38ddfb264c9",
     "config_refused": "391097317afb42b1965da404f9e25935",
     "originals_restored": "d44fd6411dd744c296f637217afa9903",

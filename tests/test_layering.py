@@ -14,7 +14,17 @@ PURE = [
     *("escra_common." + name for name in ("errors", "framing", "messages", "session", "units")),
     *(
         "escra_agent." + name
-        for name in ("counters", "growth", "labels", "memoryplan", "memoryshape", "planner", "sampler")
+        for name in (
+            "caps",
+            "counters",
+            "growth",
+            "labels",
+            "memoryplan",
+            "memoryshape",
+            "planner",
+            "sampler",
+            "unitproperties",
+        )
     ),
     *(
         "escra_controller." + name
