@@ -29,9 +29,11 @@ from escra_common.messages import (
     SetLimits,
     SetMemory,
 )
+from escra_common.renewal import Renewal
 from escra_common.service import Watchdog, on_signals, ready, status
 from escra_common.session import hello
 from escra_common.ticker import Ticker
+from escra_common.tls import Credentials
 
 log = structlog.get_logger()
 
@@ -64,9 +66,17 @@ class Agent:
         self._keeper = Keeper(self._roster, self._send)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
         self._cgroups = CgroupSource(self._roster, self._hierarchy)
+        credentials = Credentials(config.tls, server=False) if config.tls else None
         self._link = Link(
-            config, self._greeting(), Totals(self), self._snapshot, self._obey, self._memory.link
+            config,
+            self._greeting(),
+            Totals(self),
+            self._snapshot,
+            self._obey,
+            self._memory.link,
+            credentials,
         )
+        self._renewal = Renewal(credentials, self._link.certificates)
         self._ticker = Ticker(config.interval)
         self._watchdog = Watchdog()
         self._boundary_wanted = asyncio.Event()
@@ -91,6 +101,7 @@ class Agent:
                 tasks.create_task(self._follow_docker())
                 tasks.create_task(self._reload())
                 tasks.create_task(self._link.run())
+                tasks.create_task(self._renewal.run())
                 tasks.create_task(self._restore_unclaimed())
                 log.info("agent started", version=__version__, controller=self._config.controller)
                 ready()
@@ -153,6 +164,7 @@ class Agent:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
+            self._renewal.renew()
             try:
                 config = load_config(self._path)
             except EscraError as error:

@@ -11,6 +11,7 @@ import structlog
 from escra_agent.config import AgentConfig
 from escra_common.channel import Channel, Heartbeats
 from escra_common.errors import WireError
+from escra_common.expiry import Expiry
 from escra_common.messages import (
     Bye,
     Container,
@@ -24,7 +25,7 @@ from escra_common.messages import (
     Snapshot,
 )
 from escra_common.session import Session
-from escra_common.tls import context
+from escra_common.tls import Credentials, peer_expiry, reason
 
 log = structlog.get_logger()
 
@@ -54,9 +55,10 @@ class Link:
         snapshot: Callable[[], Iterable[Container]],
         obey: Callable[[Order], Awaitable[None]],
         turned: Callable[[bool], None],
+        credentials: Credentials | None = None,
     ) -> None:
         self._address = config.controller
-        self._tls = context(config.tls, server=False) if config.tls else None
+        self._credentials = credentials
         self._greeting = greeting
         self._totals = totals
         self._snapshot = snapshot
@@ -68,6 +70,12 @@ class Link:
     @property
     def up(self) -> bool:
         return self._channel is not None
+
+    def certificates(self) -> list[Expiry]:
+        """When the certificate of the controller ends, while there is one."""
+        if self._channel is None:
+            return []
+        return peer_expiry(f"the certificate of controller {self._address}", self._channel.peer_certificate())
 
     def send(self, message: Message) -> None:
         """Say it if somebody listens; the snapshot of the next connection makes up for the rest."""
@@ -100,15 +108,17 @@ class Link:
 
     async def _serve_once(self) -> tuple[str, bool]:
         """Why it ended, and whether another try may help."""
+        tls = self._credentials.context if self._credentials is not None else None
         try:
             async with asyncio.timeout(CONNECT_S):
+                # Also checks that the certificate is for this name or address, and for a server.
                 reader, writer = await asyncio.open_connection(
-                    self._address.host, self._address.port, ssl=self._tls
+                    self._address.host, self._address.port, ssl=tls
                 )
         except TimeoutError:
             return f"no answer within {CONNECT_S:.0f} s", True
         except OSError as error:
-            return error.strerror or str(error), True
+            return reason(error), True
         channel = Channel(reader, writer, Session(self._greeting, time.monotonic()))
         try:
             return await self._converse(channel)
@@ -132,6 +142,12 @@ class Link:
             assert isinstance(error, WireError)
             ended = str(error), error.retry
             channel.close(str(error))
+        if channel.session.peer is None and self._credentials is not None:
+            # A server refuses a certificate after its own part of the handshake is over.
+            ended = (
+                f"{ended[0]} before its HELLO; if its journal says so, it refuses our certificate",
+                ended[1],
+            )
         return ended
 
     async def _take(self, channel: Channel, message: Message) -> None:

@@ -40,6 +40,9 @@ MESSAGE_IDS = {
     "config_reloaded": "995a6e96fdbd4e74a909f38ddfb264c9",
     "config_refused": "391097317afb42b1965da404f9e25935",
     "originals_restored": "d44fd6411dd744c296f637217afa9903",
+    "certificate_ends": "ed4adb52f14643e8b318badc3a8779e4",
+    "certificate_renewed": "c9387ee3fe714160b80bc6a31c0a59c0",
+    "certificate_refused": "a63756d2f0054d3597da39566580a6b2",
 }
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

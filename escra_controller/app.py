@@ -13,9 +13,10 @@ import structlog
 
 from escra_common import __version__
 from escra_common.errors import ConfigError, EscraError
+from escra_common.renewal import Renewal
 from escra_common.service import Watchdog, on_signals, ready, status
 from escra_common.ticker import Ticker
-from escra_common.tls import context
+from escra_common.tls import Credentials
 from escra_common.units import cores
 from escra_controller import client
 from escra_controller.config import ControllerConfig, load_config
@@ -23,6 +24,7 @@ from escra_controller.control import control_socket, serve
 from escra_controller.engine import Engine
 from escra_controller.events import AppsConfigured, Decision, Event, Instruction, Ticked
 from escra_controller.queries import Desk, NoSuchThing
+from escra_controller.reception import Reception, listening_sockets
 from escra_controller.server import AgentServer
 
 TICK_S = 0.1
@@ -36,29 +38,27 @@ class Controller:
         self._config = config
         now = time.monotonic()
         self._engine = Engine(config.policy, now, config.grace_s, config.memory)
-        self._desk = Desk(self._engine, now)
         self._server = AgentServer(socket.gethostname(), self._handle)
+        self._credentials = Credentials(config.tls, server=True) if config.tls else None
+        self._renewal = Renewal(self._credentials, self._server.certificates)
+        self._desk = Desk(self._engine, now, self._renewal.problems)
         self._watchdog = Watchdog()
         self._handle(AppsConfigured(config.specs()))
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
         listen = self._config.listen
-        tls = context(self._config.tls, server=True) if self._config.tls else None
         with control_socket(Path(listen.control), listen.group) as control:
+            try:
+                listeners = listening_sockets(listen.agents.host, listen.agents.port)
+            except OSError as error:
+                taken = error.errno == errno.EADDRINUSE
+                why = "another program listens there" if taken else error.strerror
+                raise ConfigError(f"cannot listen on {listen.agents}: {why}") from error
+            reception = Reception(listeners, self._server.attend, self._credentials)
             async with asyncio.TaskGroup() as tasks:
-
-                def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                    tasks.create_task(self._server.attend(reader, writer))
-
-                try:
-                    server = await asyncio.start_server(
-                        attend, listen.agents.host, listen.agents.port, ssl=tls
-                    )
-                except OSError as error:
-                    taken = error.errno == errno.EADDRINUSE
-                    why = "another program listens there" if taken else error.strerror
-                    raise ConfigError(f"cannot listen on {listen.agents}: {why}") from error
+                tasks.create_task(reception.run())
+                tasks.create_task(self._renewal.run())
                 tasks.create_task(on_signals(self._reload))
                 tasks.create_task(serve(control, self._answer))
                 tasks.create_task(self._tick())
@@ -69,7 +69,6 @@ class Controller:
                     apps=len(self._config.apps),
                 )
                 ready()
-            server.close()
 
     async def _tick(self) -> None:
         ticker = Ticker(TICK_S)
@@ -108,6 +107,7 @@ class Controller:
 
     def _reload(self) -> None:
         """A bad file changes nothing."""
+        self._renewal.renew()
         try:
             config = load_config(self._path)
             self._handle(AppsConfigured(config.specs()))

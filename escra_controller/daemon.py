@@ -1,4 +1,4 @@
-"""``escra-controller``: run it, or check its configuration."""
+"""``escra-controller``: run it, check its configuration, issue certificates."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import click
 from escra_common import __version__, command
 from escra_controller.app import Controller
 from escra_controller.config import DEFAULT_PATH, load_config
+from escra_controller.pkicommands import pki
 
 PROGRAM = "escra-controller"
 
@@ -33,6 +34,8 @@ def check_config(path: Path) -> None:
     with command.refusing(PROGRAM):
         command.echo_config(load_config(path))
 
+
+main.add_command(pki)
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """The questions of the control socket, and their answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 import msgspec
@@ -70,12 +70,19 @@ Query = Status | Apps | Ps | Agents | Explain | Events | Set
 class Desk:
     """Answers queries about one engine; ``set`` is the only one that changes anything.
 
-    ``wall`` is the unix time at ``now``, for the times people see.
+    ``wall`` is the unix time at ``now``, for the times people see.  ``more_problems`` gives, for
+    that time, what is wrong beside the engine.
     """
 
-    def __init__(self, engine: Engine, started_at: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        started_at: float,
+        more_problems: Callable[[float], list[str]] = lambda wall: [],
+    ) -> None:
         self._engine = engine
         self._started_at = started_at
+        self._more_problems = more_problems
 
     def answer(self, request: Mapping[str, Any], now: float, wall: float) -> tuple[Any, list[Instruction]]:
         """The data asked for, and what the engine wants done because of it.
@@ -85,7 +92,7 @@ class Desk:
         query = msgspec.convert(request, Query)
         match query:
             case Status():
-                return self._status(now), []
+                return self._status(now, wall), []
             case Apps():
                 return [app_row(app) for app in self._sorted_apps()], []
             case Ps(app):
@@ -102,7 +109,7 @@ class Desk:
             case _:
                 assert_never(query)
 
-    def _status(self, now: float) -> Row:
+    def _status(self, now: float, wall: float) -> Row:
         engine = self._engine
         states = [state_word(engine, m) for m in engine.members.values()]
         problems = [
@@ -120,6 +127,7 @@ class Desk:
             for m in self._members(None)
             if m.memory.problem and m.memory.limit is None
         ]
+        problems += self._more_problems(wall)
         return {
             "version": __version__,
             "uptime_s": round(now - self._started_at, 1),
