@@ -89,16 +89,18 @@ class Reception:
             tasks.create_task(self._receive(connection, address))
 
     async def _receive(self, connection: socket.socket, address: str) -> None:
+        streams = None
         try:
-            reader, writer = await self._shake_hands(connection, address)
+            streams = await self._shake_hands(connection, address)
         except TimeoutError:
             self._complain(address, f"no TLS handshake within {HANDSHAKE_S:g} s")
         except OSError as error:
             self._complain(address, reason(error))
-        else:
-            await self._attend(reader, writer)
-            return
-        connection.close()
+        finally:
+            if streams is None:
+                connection.close()
+        if streams is not None:
+            await self._attend(*streams)
 
     async def _shake_hands(
         self, connection: socket.socket, address: str
