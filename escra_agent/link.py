@@ -144,10 +144,7 @@ class Link:
             channel.close(str(error))
         if channel.session.peer is None and self._credentials is not None:
             # A server refuses a certificate after its own part of the handshake is over.
-            ended = (
-                f"{ended[0]} before its HELLO; if its journal says so, it refuses our certificate",
-                ended[1],
-            )
+            ended = f"{ended[0]} before its HELLO; does it refuse our certificate? Its journal says", ended[1]
         return ended
 
     async def _take(self, channel: Channel, message: Message) -> None:

@@ -136,9 +136,11 @@ def reason(error: OSError) -> str:
     """Why a connection failed, in words; OpenSSL's own come with source lines."""
     match error:
         case ssl.SSLCertVerificationError():
-            return f"certificate not accepted: {error.verify_message}"
+            return f"certificate not accepted: {error.verify_message.rstrip('.')}"
         case ssl.SSLError() if error.reason:
             return f"TLS: {error.reason.lower().replace('_', ' ')}"
+        case ConnectionError() if not str(error):  # uvloop's, when the end comes within a handshake
+            return "the other end hung up"
         case _:
             return error.strerror or str(error) or type(error).__name__
 

@@ -214,7 +214,8 @@ def test_without_tls_there_is_nothing_to_renew() -> None:
 
 def test_errors_are_told_in_words() -> None:
     assert reason(ConnectionResetError(104, "Connection reset by peer")) == "Connection reset by peer"
-    assert reason(ConnectionAbortedError()) == "ConnectionAbortedError"
+    assert reason(ConnectionResetError()) == "the other end hung up"
+    assert reason(OSError()) == "OSError"
     alert = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)")
     alert.reason = "TLSV1_ALERT_UNKNOWN_CA"
     assert reason(alert) == "TLS: tlsv1 alert unknown ca"

@@ -164,8 +164,9 @@ def _closed(peer: socket.socket) -> bool:
 
 def test_hosts_behind_one_address_come_back_together(server: TlsConfig, agent: ssl.SSLContext) -> None:
     async def scene(port: int, ask: Ask) -> None:
-        answers = await asyncio.gather(*(ask(agent) for _ in range(reception.MAX_PER_ADDRESS - 4)))
-        assert set(answers) == {"welcome"}
+        for _ in range(3):  # more than may wait at once, but those before them are through
+            answers = await asyncio.gather(*(ask(agent) for _ in range(reception.MAX_PER_ADDRESS - 4)))
+            assert set(answers) == {"welcome"}
 
     assert welcoming(server, scene) == []
 

@@ -89,7 +89,7 @@ def test_the_agent_is_told_when_its_certificate_may_be_refused(
         both.write(Path(controller.ca).read_text())
     configure(pair, controller, stranger)
     pair.start()
-    wait_logged(pair, "agent", "no controller", "refuses our certificate")
+    wait_logged(pair, "agent", "no controller", "does it refuse our certificate")
     wait_logged(pair, "controller", "connection refused", "certificate not accepted", '"127.0.0.1"')
     assert states(pair) == {}
 
