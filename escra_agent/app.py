@@ -9,6 +9,7 @@ import structlog
 
 from escra_agent.caps import HostCaps
 from escra_agent.config import AgentConfig, load_config
+from escra_agent.dialing import Dialer
 from escra_agent.fallback import Fallback
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.keeper import Keeper
@@ -34,9 +35,11 @@ from escra_common.messages import (
     SetLimits,
     SetMemory,
 )
+from escra_common.renewal import Renewal
 from escra_common.service import Watchdog, on_signals, ready, status
 from escra_common.session import hello
 from escra_common.ticker import Ticker
+from escra_common.tls import Credentials
 
 log = structlog.get_logger()
 
@@ -89,15 +92,16 @@ class Agent:
         self._cgroups = CgroupSource(self._roster, self._hierarchy)
         self._boot_id = BOOT_ID.read_text().strip()
         self._standing = StandingFile(config.state_path / "standing.json", self._boot_id)
+        credentials = Credentials(config.tls, server=False) if config.tls else None
         self._link = Link(
-            config,
-            self._greeting(),
             self._standing,
+            Dialer(config.controller, self._greeting(), self._standing.standing, credentials),
             Totals(self),
             self._snapshot,
             self._obey,
             self._memory.link,
         )
+        self._renewal = Renewal(credentials, self._link.certificates)
         self._fallback = Fallback(self._standing.standing, self._roster, self._keeper, self._memory)
         self._ticker = Ticker(config.interval)
         self._watchdog = Watchdog()
@@ -128,6 +132,7 @@ class Agent:
                 tasks.create_task(self._follow_docker())
                 tasks.create_task(self._reload())
                 tasks.create_task(self._link.run())
+                tasks.create_task(self._renewal.run())
                 tasks.create_task(self._restore_unclaimed())
                 log.info("agent started", version=__version__, controller=str(self._config.controller))
                 ready()
@@ -198,6 +203,7 @@ class Agent:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
+            self._renewal.renew()
             try:
                 config = load_config(self._path)
             except EscraError as error:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from escra_agent.config import AgentConfig
 from escra_agent.standing import Standing
 from escra_common.channel import Channel
-from escra_common.configfile import Address
+from escra_common.configfile import Address, Addresses
 from escra_common.errors import WireError
 from escra_common.messages import Hello
 from escra_common.session import Session
-from escra_common.tls import context
+from escra_common.tls import Credentials, reason
 
 CONNECT_S = 3.0
 # So often the other controllers are asked whether one of them leads by now; they also learn of this host.
@@ -32,11 +31,21 @@ class Found:
 
 
 class Dialer:
-    def __init__(self, config: AgentConfig, greeting: Hello, standing: Standing) -> None:
-        self._addresses = config.controller
-        self._tls = context(config.tls, server=False) if config.tls else None
+    def __init__(
+        self,
+        addresses: Addresses,
+        greeting: Hello,
+        standing: Standing,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._addresses = addresses
+        self._credentials = credentials
         self._greeting = greeting
         self._standing = standing
+
+    @property
+    def uses_tls(self) -> bool:
+        return self._credentials is not None
 
     async def leader(self) -> Address:
         """Raises WireError, saying of each why it is not the one.
@@ -68,13 +77,15 @@ class Dialer:
         greeting = msgspec.structs.replace(
             self._greeting, epoch=standing.epoch, leader=standing.leader, visiting=visiting
         )
+        tls = self._credentials.context if self._credentials is not None else None
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, writer = await asyncio.open_connection(address.host, address.port, ssl=self._tls)
+                # Also checks that the certificate is for this name or address, and for a server.
+                reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
         except TimeoutError:
             raise WireError(f"{address}: no answer within {CONNECT_S:.0f} s") from None
         except OSError as error:
-            raise WireError(f"{address}: {error.strerror or error}") from error
+            raise WireError(f"{address}: {reason(error)}") from error
         return Channel(reader, writer, Session(greeting, time.monotonic()))
 
     async def _visit(self, addresses: Iterable[Address]) -> list[Found]:

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from escra_agent.config import AgentConfig
 from escra_agent.dialing import Dialer
 from escra_agent.standing import StandingError, StandingFile
 from escra_common.channel import Channel, Heartbeats
 from escra_common.configfile import Address
 from escra_common.errors import WireError
+from escra_common.expiry import Expiry
 from escra_common.messages import (
     Bye,
     Container,
@@ -28,6 +28,7 @@ from escra_common.messages import (
     Snapshot,
     Terms,
 )
+from escra_common.tls import peer_expiry
 
 log = structlog.get_logger()
 
@@ -50,16 +51,15 @@ class Link:
 
     def __init__(
         self,
-        config: AgentConfig,
-        greeting: Hello,
         standing: StandingFile,
+        dialer: Dialer,
         totals: Heartbeats,
         snapshot: Callable[[], Iterable[Container]],
         obey: Callable[[Order], Awaitable[None]],
         turned: Callable[[bool], None],
     ) -> None:
-        self._dialer = Dialer(config, greeting, standing.standing)
         self._standing = standing
+        self._dialer = dialer
         self._totals = totals
         self._snapshot = snapshot
         self._obey = obey
@@ -72,6 +72,13 @@ class Link:
     @property
     def up(self) -> bool:
         return self._channel is not None
+
+    def certificates(self) -> list[Expiry]:
+        """When the certificate of the controller ends, while there is one."""
+        if self._channel is None:
+            return []
+        name = self._standing.standing.leader
+        return peer_expiry(f"the certificate of controller {name}", self._channel.peer_certificate())
 
     def send(self, message: Message) -> None:
         """Say it if somebody listens; the snapshot of the next connection makes up for the rest."""
@@ -135,6 +142,9 @@ class Link:
             assert isinstance(error, WireError)
             ended = str(error), error.retry
             channel.close(str(error))
+        if channel.session.peer is None and self._dialer.uses_tls:
+            # A server refuses a certificate after its own part of the handshake is over.
+            ended = f"{ended[0]} before its HELLO; does it refuse our certificate? Its journal says", ended[1]
         return ended
 
     async def _take(self, channel: Channel, message: Message) -> None:

@@ -47,6 +47,9 @@ MESSAGE_IDS = {
     "promoted": "477f98d0d44d42cc93d96a6dea4a421e",
     "leading": "a19ee1044afd4ac3876e15bac05df68e",
     "store": "478ea23706ec4ad39885815af1c728de",
+    "certificate_ends": "ed4adb52f14643e8b318badc3a8779e4",
+    "certificate_renewed": "c9387ee3fe714160b80bc6a31c0a59c0",
+    "certificate_refused": "a63756d2f0054d3597da39566580a6b2",
 }
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

@@ -15,9 +15,10 @@ import structlog
 
 from escra_common import __version__
 from escra_common.errors import ConfigError, EscraError
+from escra_common.renewal import Renewal
 from escra_common.service import Watchdog, on_signals, ready, status
 from escra_common.ticker import Ticker
-from escra_common.tls import context
+from escra_common.tls import Credentials
 from escra_common.units import cores
 from escra_controller import client
 from escra_controller.config import ControllerConfig, load_config
@@ -36,6 +37,7 @@ from escra_controller.events import (
 from escra_controller.history import history_row
 from escra_controller.leadership import LOST_GRACE_S, Leadership
 from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
+from escra_controller.reception import Reception, listening_sockets
 from escra_controller.server import AgentServer
 from escra_controller.state import Refused
 
@@ -55,6 +57,8 @@ class Controller:
         host = socket.gethostname()
         self._leadership = Leadership(config.state_path, host, standby=config.standby)
         self._server = AgentServer(host, self._handle, self._leadership.met)
+        self._credentials = Credentials(config.tls, server=True) if config.tls else None
+        self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
         self._desk = self._new_desk()
@@ -62,23 +66,19 @@ class Controller:
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
         listen = self._config.listen
-        tls = context(self._config.tls, server=True) if self._config.tls else None
         if self._leadership.begin() and self._leadership.role == "leader":
             self._lead()
         with self._saving(), self._control_socket() as control:
+            try:
+                listeners = listening_sockets(listen.agents.host, listen.agents.port)
+            except OSError as error:
+                taken = error.errno == errno.EADDRINUSE
+                why = "another program listens there" if taken else error.strerror
+                raise ConfigError(f"cannot listen on {listen.agents}: {why}{self._beside()}") from error
+            reception = Reception(listeners, self._server.attend, self._credentials)
             async with asyncio.TaskGroup() as tasks:
-
-                def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                    tasks.create_task(self._server.attend(reader, writer))
-
-                try:
-                    server = await asyncio.start_server(
-                        attend, listen.agents.host, listen.agents.port, ssl=tls
-                    )
-                except OSError as error:
-                    taken = error.errno == errno.EADDRINUSE
-                    why = "another program listens there" if taken else error.strerror
-                    raise ConfigError(f"cannot listen on {listen.agents}: {why}{self._beside()}") from error
+                tasks.create_task(reception.run())
+                tasks.create_task(self._renewal.run())
                 tasks.create_task(on_signals(self._reload))
                 tasks.create_task(serve(control, self._answer))
                 tasks.create_task(self._tick())
@@ -91,7 +91,6 @@ class Controller:
                     apps=len(self._config.apps),
                 )
                 ready()
-            server.close()
 
     # ---- leading -------------------------------------------------------------------
 
@@ -122,7 +121,8 @@ class Controller:
 
     def _standing(self) -> Standing:
         leadership = self._leadership
-        return Standing(leadership.role, leadership.epoch, leadership.problems())
+        problems = leadership.problems() + self._renewal.problems(time.time())
+        return Standing(leadership.role, leadership.epoch, problems)
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -214,6 +214,7 @@ class Controller:
 
     def _reload(self) -> None:
         """A bad file changes nothing."""
+        self._renewal.renew()
         try:
             config = load_config(self._path)
             if self._leadership.role == "leader":

@@ -1,4 +1,4 @@
-"""``escra-controller``: run it, or check its configuration."""
+"""``escra-controller``: run it, check its configuration, issue certificates."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from escra_common import __version__, command
 from escra_controller.app import Controller
 from escra_controller.client import QueryError, query
 from escra_controller.config import DEFAULT_PATH, load_config
+from escra_controller.pkicommands import pki
 
 PROGRAM = "escra-controller"
 
@@ -54,6 +55,9 @@ def promote(hosts: tuple[str, ...], path: Path) -> None:
         raise click.exceptions.Exit(error.code) from error
     names = ", ".join(data["hosts"]) or "none"
     click.echo(f"It leads, with epoch {data['epoch']}.  It waits for these hosts: {names}")
+
+
+main.add_command(pki)
 
 
 if __name__ == "__main__":

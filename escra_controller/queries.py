@@ -93,7 +93,8 @@ class Standing:
 class Desk:
     """Answers queries about one engine; ``set`` is the only one that changes anything.
 
-    ``wall`` is the unix time at ``now``, for the times people see.
+    ``wall`` is the unix time at ``now``, for the times people see.  ``more_problems`` gives, for
+    that time, what is wrong beside the engine.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ import structlog
 
 from escra_common.channel import Channel, Heartbeats
 from escra_common.errors import WireError
+from escra_common.expiry import Expiry
 from escra_common.messages import (
     MAX_ITEMS,
     Appeared,
@@ -33,8 +34,9 @@ from escra_common.messages import (
     SetMemory,
     Snapshot,
 )
+from escra_common.seldom import Seldom
 from escra_common.session import Session, hello
-from escra_common.tls import certified_names
+from escra_common.tls import certified_names, peer_expiry
 from escra_controller import events
 from escra_controller.events import AgentJoined, AgentLeft, Event, Order
 
@@ -58,6 +60,15 @@ class AgentServer:
         self._met = met
         self._links: dict[str, Channel] = {}
         self._open = 0
+        self._seldom = Seldom()
+
+    def certificates(self) -> list[Expiry]:
+        """When the certificates of the connected agents end."""
+        return [
+            expiry
+            for host, channel in self._links.items()
+            for expiry in peer_expiry(f"the certificate of agent {host}", channel.peer_certificate())
+        ]
 
     def lead(self, epoch: int) -> None:
         self._hello = msgspec.structs.replace(self._hello, epoch=epoch, standby=False)
@@ -157,7 +168,7 @@ class AgentServer:
 
     def _check_certificate(self, channel: Channel, peer: Hello) -> None:
         certificate = channel.peer_certificate()
-        if certificate is not None and peer.host not in certified_names(certificate):
+        if certificate is not None and peer.host.lower() not in certified_names(certificate):
             names = ", ".join(sorted(certified_names(certificate))) or "nobody"
             raise WireError(f"it calls itself {peer.host}, its certificate speaks for {names}", retry=False)
 
@@ -201,7 +212,7 @@ class AgentServer:
             del self._links[peer.host]
             log.warning("agent left", kind="agent_left", host=peer.host, reason=reason)
             self._deliver(AgentLeft(peer.host, reason))
-        elif fault:
+        elif fault and self._seldom.allows(channel.peer_host, time.monotonic()):
             log.warning("connection refused", kind="bad_peer", reason=reason, address=channel.peer_address)
         if fault:
             channel.close(reason, retry=retry)

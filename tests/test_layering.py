@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[1]
 
 # A module or a package; each must exist, so that a rename cannot take one out of the test.
 PURE = [
-    *("escra_common." + name for name in ("errors", "framing", "messages", "session", "units")),
+    *(
+        "escra_common." + name
+        for name in ("errors", "expiry", "framing", "messages", "seldom", "session", "units")
+    ),
     *(
         "escra_agent." + name
         for name in (
