@@ -90,6 +90,14 @@ class MemoryPlan:
             self.asked = self.denied = None
         return True
 
+    def refuse(self, order: MemoryOrder) -> bool:
+        """It is not carried out, and voids those before it; False when it is out of date itself."""
+        if order.rev <= self.rev:
+            return False
+        self.rev = order.rev
+        self.turn += 1
+        return True
+
     def deny(self, serial: int, reason: str, now: float) -> bool:
         """Whether it answers the question that is open."""
         if self.asked is None or self.asked.serial != serial:

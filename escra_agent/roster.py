@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import structlog
 
-from escra_agent.cgroupfs import describe
+from escra_agent.caps import UNCAPPED, HostCaps
+from escra_agent.cgroupfs import Cgroup, describe
 from escra_agent.errors import CgroupGone
+from escra_agent.gate import Gate
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.inspection import inspect
 from escra_agent.memorycut import Cutter
@@ -32,6 +34,7 @@ class Roster:
         cutter: Cutter,
         *,
         manage_memory: bool = True,
+        caps: HostCaps = UNCAPPED,
     ) -> None:
         self._hierarchy = hierarchy
         self._store = store
@@ -41,6 +44,9 @@ class Roster:
         # The store is written in a thread, by one at a time.
         self._disk = asyncio.Lock()
         self.tracked: dict[int, Tracked] = {}
+        self.gate = Gate(self.tracked, announce, caps)
+        # What a cgroup that nothing is recorded of had before Escra, where its present limit is ours.
+        self.original_behind: Callable[[Cgroup, str], Original | None] = lambda cgroup, boot_id: None
 
     def find(self, container_id: str) -> Tracked | None:
         return next((t for t in self.tracked.values() if t.candidate.id == container_id), None)
@@ -59,6 +65,7 @@ class Roster:
                 for tracked in manageable:
                     self._set_problem(tracked, str(error))
         for tracked in opened:
+            tracked.caps = self.gate.caps
             self.tracked[tracked.key] = tracked
             if tracked.candidate.labels.mode == "off":
                 if await self._give_back(tracked):
@@ -144,7 +151,7 @@ class Roster:
             if cgroup.key in self.tracked:
                 cgroup.close()
                 return None
-            known = self._store.get(cgroup.key)
+            known = self._store.get(cgroup.key) or self.original_behind(cgroup, self._store.boot_id)
             return inspect(candidate, cgroup, known, manage_memory=self._manage_memory)
         except EscraError as error:
             cgroup.close()

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from escra_common.errors import WireError
 from escra_common.messages import Bye, Heartbeat, Message
 from escra_common.session import Session
+from escra_common.tls import reason
 
 READ_BYTES = 1 << 16
 # A peer that lets this much pile up does not keep up, and everything here is a level that
@@ -24,7 +25,9 @@ class Channel:
         self._reader = reader
         self._writer = writer
         # The transport's answer may be gone with the connection when a log line wants it.
-        self.peer_address = str(writer.get_extra_info("peername") or "unix")
+        peer = writer.get_extra_info("peername")
+        self.peer_address = str(peer or "unix")
+        self.peer_host = str(peer[0]) if peer else "unix"
         self._write(session.greeting(time.monotonic()))
 
     def peer_certificate(self) -> dict[str, object] | None:
@@ -47,7 +50,7 @@ class Channel:
             try:
                 data = await self._reader.read(READ_BYTES)
             except OSError as error:
-                raise WireError(f"connection lost: {error.strerror or error}") from error
+                raise WireError(f"connection lost: {reason(error)}") from error
             if not data:
                 return
             for message in self.session.receive(data, time.monotonic()):

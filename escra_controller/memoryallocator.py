@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from escra_common.messages import MemoryAck, MemoryLevel, MemoryNeed, OomKilled
 from escra_common.units import format_bytes
+from escra_controller.bounds import Bound
 from escra_controller.events import DenyNeed, SetMemoryLimit
 from escra_controller.memory import KEEP_S, MemorySettings, Ordered, Waiting
 from escra_controller.policy import Wish
@@ -131,10 +132,21 @@ class MemoryAllocator:
         if limit >= ceiling:
             self._deny(r, member, f"it is at its own maximum of {format_bytes(ceiling)}")
         elif room >= min(wanted, LEAST_GRANT_BYTES):
-            self._grant(r, member, limit, min(wanted, self._polite(wanted, room)))
+            amount = self._within_bound(r, member, limit, min(wanted, self._polite(wanted, room)))
+            if amount >= min(wanted, LEAST_GRANT_BYTES):
+                self._grant(r, member, limit, amount)
         else:
             self._collect(r, wanted - room, member, f"{member.info.name} needs memory")
             self._deny_unless_others_give(r, member)
+
+    def _within_bound(self, r: Round, member: Member, limit: int, amount: int) -> int:
+        """How much of a grant may be given before more is on disk for its host; the rest is asked for."""
+        app, host = r.app, member.key.host
+        counted = app.memory[member.key].counted if member.key in app.memory else 0
+        most = counted + app.room(host).memory - limit
+        if amount > most:
+            r.secure(host, Bound(0, limit + amount - counted))
+        return min(amount, most)
 
     def _polite(self, wanted: int, room: int) -> int:
         """Half of what is left and no more, as long as that is a grant worth having."""
@@ -282,6 +294,8 @@ class MemoryAllocator:
         first = max(least, fair[member.key] if asked is None else min(asked, fair[member.key]))
         # Who names no limit leaves something for those that grow next.
         target = min(first, free if asked is not None else least + (free - least) // 2)
+        if self._within_bound(r, member, 0, target) < target:
+            return 0  # it comes again when the bound is on disk
         cause = f"new; it came with {'no limit' if asked is None else format_bytes(asked)}"
         numbers = {"fair_mib": fair[member.key] / MIB, "needed_mib": use / MIB, "free_mib": free / MIB}
         self._order(r, member, target, Wish(target, "newcomer", cause, numbers))
