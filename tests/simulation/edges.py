@@ -20,14 +20,18 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 import escra_agent.app
+import escra_agent.dialing
 import escra_agent.guarding
 import escra_agent.memorykeeper
 import escra_agent.originals
 import escra_agent.sources
+import escra_agent.standing
 import escra_controller.app
+import escra_controller.leadership
+import escra_controller.store
 from escra_agent.docker import DockerEvent
 from escra_agent.originals import OriginalsStore
-from tests.simulation import cgroups
+from tests.simulation import cgroups, statedisk
 from tests.simulation.cgroups import SimulatedEpoll, SimulatedGuard, SimulatedHierarchy
 from tests.simulation.clockwork import Process
 
@@ -56,9 +60,14 @@ def here() -> Process:
     return process
 
 
+def home() -> Any:
+    """The host of the process whose code runs."""
+    return _homes[id(here())]
+
+
 def machine() -> "Machine":
-    home: Machine = _homes[id(here())]
-    return home
+    found: Machine = home()
+    return found
 
 
 # ---- time, chance, words -----------------------------------------------------------
@@ -72,6 +81,9 @@ class _Time(ModuleType):
 
     def monotonic_ns(self) -> int:
         return int(here().time() * 1e9)
+
+    def clock_gettime(self, _: int) -> float:
+        return here().time()
 
     def time(self) -> float:
         process = here()
@@ -89,7 +101,7 @@ class _Log:
     def _say(self, event: str, **fields: object) -> None:
         if not here().clockwork.ended:
             words = " ".join(f"{name}={value}" for name, value in fields.items() if name != "kind")
-            _homes[id(here())].say(f"{event} {words}")
+            home().say(f"{event} {words}")
 
     debug = info = warning = error = exception = _say
 
@@ -114,14 +126,17 @@ def _no_socket(*_: object) -> Iterator[None]:
     yield
 
 
-# ---- files -------------------------------------------------------------------------
+# ---- the agent's files -------------------------------------------------------------
 
 
-class _File:
-    """As the Path of a state file, on the simulated disk of its host."""
+class Folder:
+    """As the Path of a state directory, on the simulated disk of a host; its files as their Paths."""
 
-    def __init__(self, disk: dict[str, bytes], name: str) -> None:
+    def __init__(self, disk: dict[str, bytes], name: str = "") -> None:
         self.disk, self.name = disk, name
+
+    def __truediv__(self, name: str) -> "Folder":
+        return Folder(self.disk, name)
 
     def read_bytes(self) -> bytes:
         if self.name not in self.disk:
@@ -133,12 +148,12 @@ class _File:
 
 
 class _Originals(OriginalsStore):
-    def __init__(self, path: object, boot_id: str | None = None) -> None:
-        super().__init__("originals.json", machine().boot_id)
-        self.path = _File(machine().disk, "originals.json")  # type: ignore[assignment]
+    def __init__(self, path: Folder, boot_id: str | None = None) -> None:
+        super().__init__(str(path), machine().boot_id)
+        self.path = path  # type: ignore[assignment]
 
 
-def _write_atomically(path: _File, body: bytes) -> None:
+def _write_atomically(path: Folder, body: bytes) -> None:
     if machine().disk_full:
         raise OSError(errno.ENOSPC, "No space left on device")
     path.disk[path.name] = body
@@ -147,6 +162,41 @@ def _write_atomically(path: _File, body: bytes) -> None:
 class _BootId:
     def read_text(self) -> str:
         return machine().boot_id
+
+
+# ---- the controller's doors and files ------------------------------------------------
+
+
+class _Reception:
+    """As escra_controller.reception.Reception, which accepts real sockets."""
+
+    def __init__(self, listeners: tuple[str, int], attend: Callable[..., Any], credentials: None) -> None:
+        self._address, self._attend = listeners, attend
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+
+            def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                tasks.create_task(self._attend(reader, writer))
+
+            await asyncio.start_server(attend, *self._address)
+            await asyncio.Future()
+
+
+class _Lock:
+    """As escra_common.lock.Lock: of one process at a time, while it lives."""
+
+    def __init__(self, path: object) -> None:
+        self._home: ControllerHost = home()
+
+    def try_acquire(self) -> bool:
+        return self._home.lock(here())
+
+    def holder(self) -> int | None:
+        return None
+
+    def release(self) -> None:
+        pass
 
 
 # ---- the host ----------------------------------------------------------------------
@@ -166,8 +216,7 @@ class _Docker:
 
 
 def _detect() -> SimulatedHierarchy:
-    home = machine()
-    return SimulatedHierarchy(home.groups, here(), "v2" if home.banded else "v1")
+    return SimulatedHierarchy(machine().groups, here(), "v2" if machine().banded else "v1")
 
 
 def _epoll() -> SimulatedEpoll:
@@ -196,7 +245,7 @@ def install() -> None:
     import socket
 
     substitutes[id(random)] = _copied(_Random("random"), random)
-    substitutes[id(socket)] = _standing_in(socket, gethostname=lambda: _homes[id(here())].name)
+    substitutes[id(socket)] = _standing_in(socket, gethostname=lambda: home().name)
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] not in ("escra_agent", "escra_controller", "escra_common"):
             continue
@@ -206,33 +255,34 @@ def install() -> None:
             elif attribute == "log" and not isinstance(value, ModuleType):
                 module.log = _Log()  # type: ignore[attr-defined]
     for app in (escra_agent.app, escra_controller.app):
-        for attribute, value in {
-            "on_signals": _no_signals,
-            "ready": lambda: None,
-            "status": lambda text: None,
-            "Watchdog": _Quiet,
-        }.items():
-            _replace(app, attribute, value)
-    # Looked at every 2 ms in production, which here would be most of the work.
-    _replace(escra_agent.app, "BOUNDARY_POLL_S", 0.02)
-    _replace(escra_agent.app, "Hierarchy", SimpleNamespace(detect=_detect))
-    _replace(escra_agent.app, "OriginalsStore", _Originals)
-    _replace(escra_agent.app, "BOOT_ID", _BootId())
-    _replace(escra_agent.originals, "_write_atomically", _write_atomically)
-    _replace(escra_agent.sources, "DockerWatcher", _Docker)
-    _replace(escra_agent.memorykeeper, "select", _standing_in(select, epoll=_epoll))
-    popen = _standing_in(subprocess, Popen=_start_guard)
-    _replace(escra_agent.guarding, "subprocess", popen)
+        _replace(app, on_signals=_no_signals, ready=lambda: None, status=lambda text: None, Watchdog=_Quiet)
+    _replace(
+        escra_agent.app,
+        # Looked at every 2 ms in production, which here would be most of the work.
+        BOUNDARY_POLL_S=0.02,
+        Hierarchy=SimpleNamespace(detect=_detect),
+        OriginalsStore=_Originals,
+        BOOT_ID=_BootId(),
+    )
+    _replace(escra_agent.originals, write_atomically=_write_atomically)
+    _replace(escra_agent.standing, write_atomically=_write_atomically)
+    _replace(escra_agent.sources, DockerWatcher=_Docker)
+    _replace(escra_agent.memorykeeper, select=_standing_in(select, epoll=_epoll))
     pipe = _standing_in(os, write=cgroups.write_to_guard, set_blocking=lambda *_: None)
-    _replace(escra_agent.guarding, "os", pipe)
-    _replace(escra_controller.app, "control_socket", _no_socket)
-    _replace(escra_controller.app, "serve", _no_people)
+    _replace(escra_agent.guarding, subprocess=_standing_in(subprocess, Popen=_start_guard), os=pipe)
+    _replace(escra_controller.app, control_socket=_no_socket, serve=_no_people)
+    _replace(escra_controller.app, listening_sockets=lambda *address: address, Reception=_Reception)
+    _replace(escra_controller.leadership, Lock=_Lock)
+    # Once a minute in production, longer than most runs.
+    _replace(escra_agent.dialing, VISIT_EVERY_S=6.0)
+    _replace(escra_controller.store, recover=statedisk.recover, Worker=statedisk.SimulatedWorker)
 
 
-def _replace(where: Any, name: str, value: object) -> None:
+def _replace(where: ModuleType, **names: object) -> None:
     """A name that is not there any more shall be noticed."""
-    assert hasattr(where, name), f"{where.__name__} has no {name} any more"
-    setattr(where, name, value)
+    for name, value in names.items():
+        assert hasattr(where, name), f"{where.__name__} has no {name} any more"
+        setattr(where, name, value)
 
 
 def _copied(substitute: ModuleType, real: ModuleType) -> ModuleType:

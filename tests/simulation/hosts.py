@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 from escra_agent.app import Agent
-from escra_agent.config import AgentConfig
+from escra_agent.config import AgentConfig, SystemdConfig
 from escra_agent.docker import Changed, DockerContainer, DockerEvent, Started, Stopped, Synced
 from escra_agent.tracked import Tracked
-from escra_common.configfile import Address
+from escra_common.configfile import Address, Addresses
 from escra_common.messages import CpuLimit, MemoryLimit
 from escra_common.units import Cpu, Size
 from escra_controller.app import Controller
@@ -21,8 +21,18 @@ from tests.simulation import edges
 from tests.simulation.clockwork import Clock, Clockwork, Process
 from tests.simulation.kernel import Group, Notices
 from tests.simulation.network import Network
+from tests.simulation.statedisk import StateDisk
 
 PORT = 7737
+
+
+class SimulatedConfig(AgentConfig, frozen=True):
+    """Its state directory is on the simulated disk."""
+
+    @property
+    def state_path(self) -> Path:
+        folder: Path = edges.Folder(edges.machine().disk)  # type: ignore[assignment]
+        return folder
 
 
 class Surroundings(Protocol):
@@ -118,7 +128,9 @@ class Machine(Host):
             self.begin(self._main)
 
     async def _main(self) -> None:
-        config = AgentConfig(controller=self._addresses[0], host=self.name, state_dir="/state")
+        config = SimulatedConfig(
+            controller=Addresses(self._addresses), host=self.name, systemd=SystemdConfig(follow=False)
+        )
         self.daemon = Agent(Path("agent.toml"), config)
         await self.daemon.run()
 
@@ -194,9 +206,9 @@ class Machine(Host):
 
 
 class ControllerHost(Host):
-    """``apps`` is the configuration file: millicores and bytes by application.
+    """``configured`` is its file, ``apps`` what it follows: millicores and bytes by application.
 
-    ``accepted`` is called with what the controller follows from now on.
+    ``accepted`` is called when that changes.
     """
 
     def __init__(
@@ -204,17 +216,50 @@ class ControllerHost(Host):
         world: Surroundings,
         name: str,
         clock: Clock,
-        accepted: Callable[[dict[str, tuple[int, int]]], None],
+        accepted: Callable[[], None],
+        *,
+        standby: bool = False,
     ) -> None:
         super().__init__(world, name, clock)
+        self.configured: dict[str, tuple[int, int]] = {}
         self.apps: dict[str, tuple[int, int]] = {}
+        self.standby = standby
+        self.state = StateDisk()
         self._accepted = accepted
+        self._lock_holder: Process | None = None
         self.daemon: Controller | None = None
 
     @property
     def engine(self) -> Engine | None:
-        """None while it does not run."""
-        return self.daemon._engine if self.daemon is not None and self.alive else None
+        """None while it does not lead."""
+        return self.daemon._engine if self.leads else None
+
+    @property
+    def leads(self) -> bool:
+        return self.daemon is not None and self.alive and self.daemon._leadership.role == "leader"
+
+    @property
+    def may_lead(self) -> bool:
+        """Whether somebody may follow it, now or when it is back."""
+        return not self.standby or self.epoch > 0
+
+    @property
+    def epoch(self) -> int:
+        return self.daemon._leadership.epoch if self.daemon is not None else -1
+
+    def lock(self, process: Process) -> bool:
+        if self._lock_holder is None or self._lock_holder.dead:
+            self._lock_holder = process
+        return self._lock_holder is process
+
+    def promote(self) -> None:
+        """A person says that this one is to lead."""
+        if self.process is not None and self.alive:
+            self.process.post(self._promote)
+
+    def _promote(self) -> None:
+        if self.daemon is not None:
+            self.say(str(self.daemon._answer({"op": "promote"})))
 
     def start(self) -> None:
         if not self.alive:
@@ -222,29 +267,32 @@ class ControllerHost(Host):
             self.begin(self._main)
 
     async def _main(self) -> None:
-        self.daemon = Controller(Path("controller.toml"), self._config())
-        self._accepted(self.apps)
+        self.apps = self.configured
+        self.daemon = Controller(Path("controller.toml"), self._config(self.apps))
+        self._accepted()
         await self.daemon.run()
 
     def configure(self, apps: dict[str, tuple[int, int]]) -> None:
         """Write the file and reload; a refused one is put back."""
-        before, self.apps = self.apps, apps
+        self.configured = apps
         if self.process is not None and self.alive:
-            self.process.post(self._reload, before)
+            self.process.post(self._reload, apps)
 
-    def _reload(self, before: dict[str, tuple[int, int]]) -> None:
+    def _reload(self, apps: dict[str, tuple[int, int]]) -> None:
         if self.daemon is None:
             return
+        config = self._config(apps)
         try:
-            self.daemon._handle(AppsConfigured(self._config().specs()))
+            if self.leads:
+                self.daemon._handle(AppsConfigured(config.specs()))
+            self.daemon._config = config
+            self.apps = apps
         except Refused as refused:
             self.say(f"configuration refused: {refused}")
-            self.apps = before
-        self._accepted(self.apps)
+            self.configured = self.apps
+        self._accepted()
 
-    def _config(self) -> ControllerConfig:
+    def _config(self, sizes: dict[str, tuple[int, int]]) -> ControllerConfig:
         listen = ListenConfig(agents=Address(f"{self.name}:{PORT}"))
-        apps = {
-            name: AppConfig(cpu=Cpu(cpu), memory=Size(memory)) for name, (cpu, memory) in self.apps.items()
-        }
-        return ControllerConfig(listen=listen, apps=apps)
+        apps = {name: AppConfig(cpu=Cpu(cpu), memory=Size(memory)) for name, (cpu, memory) in sizes.items()}
+        return ControllerConfig(standby=self.standby, listen=listen, apps=apps)

@@ -34,6 +34,7 @@ class Scenario:
     hosts: dict[str, bool]
     apps: dict[str, tuple[int, int]]
     steps: tuple[Step, ...]
+    standby: bool = False
 
 
 def make(seed: int) -> Scenario:
@@ -51,7 +52,7 @@ def make(seed: int) -> Scenario:
         steps.append(_work(rng, round(rng.uniform(0.3, FAULTS_S), 3), containers))
     for _ in range(rng.randint(2, 7)):
         steps.append(_trouble(rng, round(rng.uniform(CALM_S, FAULTS_S), 3), list(hosts), containers, names))
-    return Scenario(seed, hosts, apps, tuple(sorted(steps, key=lambda step: step.at)))
+    return Scenario(seed, hosts, apps, tuple(sorted(steps, key=lambda step: step.at)), rng.random() < 0.3)
 
 
 def _start(rng: Random, at: float, host: str, name: str, apps: list[str]) -> Step:
@@ -75,14 +76,17 @@ def _work(rng: Random, at: float, containers: list[str]) -> Step:
 
 
 def _trouble(rng: Random, at: float, hosts: list[str], containers: list[str], apps: list[str]) -> Step:
+    controller = rng.choice(("c0", "c0", "c1"))
     host, name, app = rng.choice(hosts), rng.choice(containers), rng.choice(apps)
     short, long = round(rng.uniform(0.05, 1.5), 3), round(rng.uniform(0.5, 5), 3)
     steps = {
         "kill_agent": (host, long),
         "stop_agent": (host, long),
         "crash_host": (host, long),
-        "kill_controller": (short,),
-        "stop_controller": (long,),
+        "kill_controller": (controller, rng.choice((short, long))),
+        "stop_controller": (controller, long),
+        "fill_store": (controller, long),
+        "promote": ("c1",),
         "partition": (host, rng.choice(("both", "in", "out")), long),
         "reset": (host,),
         "slow": (host, rng.choice((0.05, 0.3, 1.0)), long),

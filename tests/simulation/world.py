@@ -16,7 +16,7 @@ from tests.simulation.promises import Promises
 from tests.simulation.scenario import FAULTS_S, Scenario, Step
 
 # After the last trouble everything must be well within this time, and then stay so.
-RECOVERY_S = 16.0
+RECOVERY_S = 32.0
 STEADY_S = 1.0
 LOOK_S = 0.25
 # A kill so soon after a trouble anywhere may have been its doing.
@@ -38,23 +38,26 @@ class World:
         self.broken = ""
         self.events: deque[str] = deque(maxlen=EVENTS_KEPT)
         self.omega: dict[str, tuple[int, int]] = {}
+        self._apps: dict[str, tuple[int, int]] = {}
         self._hash = hashlib.blake2b(digest_size=16)
         self._troubled_until = float("-inf")
         self._undo: list[Callable[[], None]] = []
         self._next_key = 0
         self._ended: list[Group] = []
-        self.controller = ControllerHost(self, "c0", self._clock(), self.omega.update)
-        self.controllers = [self.controller]
+        names = ["c0", "c1"] if scenario.standby else ["c0"]
+        self.controllers = {
+            name: ControllerHost(self, name, self._clock(), self._accepted, standby=name != "c0")
+            for name in names
+        }
         self.machines = {
-            name: Machine(self, name, self._clock(), ["c0"], banded=v2) for name, v2 in scenario.hosts.items()
+            name: Machine(self, name, self._clock(), names, banded=v2) for name, v2 in scenario.hosts.items()
         }
 
     def run(self) -> str:
         """What went wrong, "" if nothing did."""
         self._set_omega(dict(self.scenario.apps))
-        self.controller.start()
-        for machine in self.machines.values():
-            machine.start()
+        for host in self._hosts():
+            host.start()
         for step in self.scenario.steps:
             self.clockwork.at(step.at, self._do, step)
         self.clockwork.run(FAULTS_S + 0.5)
@@ -81,13 +84,16 @@ class World:
             self.fault("; ".join(complaints) or "it never stays well")
 
     def _look_for_failures(self) -> None:
-        for host in (*self.controllers, *self.machines.values()):
+        for host in self._hosts():
             for error in host.failures():
                 self.fault(f"the daemon on {host.name} broke: {error!r}")
 
     def _bury(self) -> None:
-        hosts = (*self.controllers, *self.machines.values())
-        self.clockwork.bury([process for host in hosts for process in host.processes])
+        self.clockwork.bury([process for host in self._hosts() for process in host.processes])
+
+    def _hosts(self) -> Iterator[ControllerHost | Machine]:
+        yield from self.controllers.values()
+        yield from self.machines.values()
 
     # ---- for those who check -------------------------------------------------------
 
@@ -96,8 +102,9 @@ class World:
             yield from machine.groups.values()
 
     def engine(self) -> Engine | None:
-        """That of the controller who leads."""
-        return self.controller.engine
+        """That of the controller who leads; of two, the one that was promoted last."""
+        leading = [host for host in self.controllers.values() if host.leads]
+        return max(leading, key=lambda host: host.epoch).engine if leading else None
 
     def calm(self) -> bool:
         return self.clockwork.now > self._troubled_until
@@ -242,13 +249,20 @@ class World:
         self.machines[host].crash()
         self._trouble(down_s, self.machines[host].boot)
 
-    def step_kill_controller(self, down_s: float) -> None:
-        self.controller.kill()
-        self._trouble(down_s, self.controller.start)
+    def step_kill_controller(self, name: str, down_s: float) -> None:
+        if controller := self.controllers.get(name):
+            controller.kill()
+            self._trouble(down_s, controller.start)
 
-    def step_stop_controller(self, lasts_s: float) -> None:
-        self.controller.stop()
-        self._trouble(lasts_s, self.controller.go_on)
+    def step_stop_controller(self, name: str, lasts_s: float) -> None:
+        if controller := self.controllers.get(name):
+            controller.stop()
+            self._trouble(lasts_s, controller.go_on)
+
+    def step_promote(self, name: str) -> None:
+        if controller := self.controllers.get(name):
+            controller.promote()
+            self._trouble(0, lambda: None)
 
     def step_partition(self, host: str, way: str, lasts_s: float) -> None:
         pairs = [pair for pair, name in (((host, "*"), "out"), (("*", host), "in")) if way in (name, "both")]
@@ -268,6 +282,11 @@ class World:
         setattr(self.network.weather, fault, share)
         self._trouble(lasts_s, lambda: setattr(self.network.weather, fault, 0.0))
 
+    def step_fill_store(self, name: str, lasts_s: float) -> None:
+        if controller := self.controllers.get(name):
+            controller.state.full = True
+            self._trouble(lasts_s, lambda: setattr(controller.state, "full", False))
+
     def step_fill_disk(self, host: str, lasts_s: float) -> None:
         machine = self.machines[host]
         machine.disk_full = True
@@ -277,25 +296,35 @@ class World:
         self.machines[host].clock.wall += by_s
 
     def step_resize(self, app: str, cpu: int, memory: int) -> None:
-        if app in self.controller.apps:
+        if app in self._apps:
             self._trouble(0, lambda: None)
-            self._set_omega(self.controller.apps | {app: (cpu, memory)})
+            self._set_omega(self._apps | {app: (cpu, memory)})
 
     def step_forget_app(self, app: str, lasts_s: float) -> None:
-        apps = self.controller.apps
-        if app in apps:
-            spec = apps[app]
-            self._set_omega({name: size for name, size in apps.items() if name != app})
+        if app in self._apps:
+            spec = self._apps[app]
+            self._set_omega({name: size for name, size in self._apps.items() if name != app})
             self._trouble(lasts_s, lambda: self._remember_app(app, spec))
 
     def _remember_app(self, app: str, spec: tuple[int, int]) -> None:
-        if app not in self.controller.apps:
-            self._set_omega(self.controller.apps | {app: spec})
+        if app not in self._apps:
+            self._set_omega(self._apps | {app: spec})
 
     def _set_omega(self, apps: dict[str, tuple[int, int]]) -> None:
-        # Both hold until the controller has read it, and may have refused it.
+        """Write the configuration, the same for all controllers."""
+        self._apps = apps
         for app, (cpu, memory) in apps.items():
+            # Both hold until it has been read, and perhaps refused.
             before = self.omega.get(app, (0, 0))
             self.omega[app] = max(cpu, before[0]), max(memory, before[1])
             self.promises.omega(app, *self.omega[app])
-        self.controller.configure(apps)
+        for controller in self.controllers.values():
+            controller.configure(apps)
+
+    def _accepted(self) -> None:
+        """A controller follows what it has read."""
+        for app in self.omega:
+            sizes = [c.apps[app] for c in self.controllers.values() if c.may_lead and app in c.apps]
+            if sizes:
+                self.omega[app] = max(cpu for cpu, _ in sizes), max(memory for _, memory in sizes)
+                self.promises.omega(app, *self.omega[app])
