@@ -1,8 +1,9 @@
 """Every message on the wire, as a type: what is not in here cannot be said.
 
 A message is a msgpack array ``[tag, field, ...]``, and a frame is ``[number, message]``, numbered from 0
-on each connection.  Fields are only ever appended, with defaults, so that old and new understand each other.  Numbers are integers with bounds,
-texts and lists have a greatest length; msgspec checks all of it on the way in.
+on each connection.  Fields are only ever appended, with defaults, so that old and new understand each
+other.  Numbers are integers with bounds, texts and lists have a greatest length; msgspec checks all of
+it on the way in.
 
 Values are levels, not edges: cumulative kernel counters and absolute limits with a
 revision.  A lost frame or a reconnect therefore needs no repair.

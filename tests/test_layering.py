@@ -14,7 +14,16 @@ PURE = [
     *("escra_common." + name for name in ("errors", "framing", "messages", "session", "units")),
     *(
         "escra_agent." + name
-        for name in ("counters", "growth", "labels", "memoryplan", "memoryshape", "planner", "sampler")
+        for name in (
+            "counters",
+            "dockeranswers",
+            "growth",
+            "labels",
+            "memoryplan",
+            "memoryshape",
+            "planner",
+            "sampler",
+        )
     ),
     *(
         "escra_controller." + name
