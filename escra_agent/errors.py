@@ -27,6 +27,8 @@ class LimitRejected(EscraError):
 _GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _REJECTED = frozenset({errno.EINVAL, errno.ERANGE, errno.EBUSY})
+# A path to a file, and one that no cgroup can have.
+_NO_CGROUP = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG})
 
 _WHY_DENIED = "run as root, or with CAP_DAC_OVERRIDE and a writable cgroup file system"
 # K1, K8, K9: the kernel gives one errno for all of these.
@@ -68,6 +70,8 @@ class kernel_errors:
                 raise CgroupDenied(f"{said}; {_WHY_DENIED}") from error
             if error.errno in _REJECTED:
                 raise LimitRejected(f"{said}; {self._why_rejected}") from error
+            if error.errno in _NO_CGROUP:
+                raise CgroupUnusable(said) from error
         elif isinstance(error, ValueError | LookupError):
             raise CgroupUnusable(
                 f"cannot {self._doing}: its files say what no kernel is known to say"

@@ -144,6 +144,7 @@ def _check_reading(reading: MemoryReading, cache_bytes: int) -> None:
 def places(folder: Path) -> Run:
     """Mount tables, and /proc/PID/cgroup; paths from there lead nowhere but below the mount points."""
     (folder / "tree").mkdir()
+    (folder / "tree" / "file").touch()
     tree = Hierarchy("v2", {}, str(folder / "tree"))
 
     def run(data: bytes) -> None:

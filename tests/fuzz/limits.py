@@ -40,6 +40,7 @@ class Meter:
             self._first, self._peak = self._held, peak_bytes()
         self.inputs += 1
         seconds = self._timed(data)
+        self._check_memory()
         if seconds > MAX_SECONDS:
             seconds = min(seconds, *(self._timed(data) for _ in range(_REPEATS)))
         self.slowest_s = max(self.slowest_s, seconds)
@@ -47,7 +48,6 @@ class Meter:
             raise TooDear(
                 f"{seconds * 1e3:.0f} ms, each of {_REPEATS + 1} times; at most {MAX_SECONDS * 1e3:.0f}"
             )
-        self._check_memory()
 
     def _timed(self, data: bytes) -> float:
         began = time.perf_counter()
