@@ -6,6 +6,7 @@ the tests run all of it.
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ def main(names: tuple[str, ...], inputs: int, seed: int | None) -> None:
     """Fuzz the TARGETs, or all of them."""
     if unknown := [name for name in names if name not in TARGETS]:
         raise click.UsageError(f"no target {unknown[0]!r}; there are: {', '.join(TARGETS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its files and its child are cleared away
     seed = seed or int(time.time()) % 2**31
     click.echo(f"seed {seed}\n{_HEADINGS}")
     faults = sum(_fuzz(name, inputs, seed) for name in names or TARGETS)
