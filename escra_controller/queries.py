@@ -99,8 +99,7 @@ class Standing:
 class Desk:
     """Answers queries about one engine; ``set`` is the only one that changes anything.
 
-    ``wall`` is the unix time at ``now``, for the times people see.  ``more_problems`` gives, for
-    that time, what is wrong beside the engine.
+    ``wall`` is the unix time at ``now``, for the times people see.
     """
 
     def __init__(
