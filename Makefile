@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 
-.PHONY: venv demo test test-quick test-host clean
+.PHONY: venv demo test test-quick test-host fuzz clean
 
 venv: $(STAMP)
 
@@ -25,6 +25,15 @@ test-quick: $(STAMP)
 
 test-host: $(STAMP)
 	$(BIN)/pytest tests/host
+
+# Coverage-guided, for hours if you like: make fuzz TARGET=config INPUTS=50000000
+INPUTS ?= 1000000
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS) $(TARGET)
+
+$(VENV)/.fuzz: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group fuzz
+	touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

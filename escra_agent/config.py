@@ -18,7 +18,11 @@ from escra_common.units import Cpu, Size
 
 DEFAULT_PATH = Path("/etc/escra/agent.toml")
 
+# Everything here is said to the controller, which cuts off a host that says what is longer.
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
+Title = Annotated[str, Meta(max_length=255)]
+# The path is in the id, too, behind a word of ours.
+CgroupPath = Annotated[str, Meta(min_length=1, max_length=240)]
 
 
 class DockerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,9 +45,9 @@ class SystemdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CgroupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A cgroup that no Docker label speaks for; the path is below the cgroup mount."""
 
-    path: Text
+    path: CgroupPath
     app: Text
-    name: str = ""
+    name: Title = ""
     mode: Mode = "auto"
     weight: Weight = 100
     cpu_min: Cpu | None = None
@@ -74,7 +78,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     controller: Addresses = Addresses([Address("127.0.0.1:7737")])
-    host: str = ""
+    host: Title = ""
     interval: Annotated[float, Meta(ge=0.01, le=10)] = 0.1
     state_dir: str = ""
     plaintext: bool = False

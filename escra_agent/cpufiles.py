@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from escra_agent.directory import Directory, read, read_fields, read_number
+from escra_agent.directory import Directory, number, read, read_fields, read_number
 from escra_common.messages import CpuLimit
+from escra_common.units import MAX_PERIOD_USEC, MIN_PERIOD_USEC
 
 # The period (v1) and the burst practically never change, unless Escra changes them.
 _REFRESH_READS = 10
+# The kernel takes quotas of up to 2^44 us; beyond a million cores "no limit" is as true.
+_MAX_QUOTA_USEC = 10**12
 
 
 class CpuReading(NamedTuple):
@@ -64,14 +67,14 @@ class CpuFilesV1:
         stat = read_fields(self._stat)
         return CpuReading(
             usage,
-            int(stat[b"nr_periods"]),
-            int(stat[b"nr_throttled"]),
-            int(stat[b"throttled_time"]) // 1000,
+            number(stat[b"nr_periods"]),
+            number(stat[b"nr_throttled"]),
+            number(stat[b"throttled_time"]) // 1000,
             limit,
         )
 
     def read_limit(self) -> CpuLimit:
-        self._rare = (read_number(self._period), read_number(self._burst))
+        self._rare = (_period(read_number(self._period)), read_number(self._burst))
         return self._limit()
 
     def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
@@ -91,13 +94,13 @@ class CpuFilesV1:
             self.directory.write("cpu.cfs_burst_us", str(burst_usec))
 
     def cap_milli(self, directory: Path) -> int | None:
-        quota = int((directory / "cpu.cfs_quota_us").read_bytes())
-        period = int((directory / "cpu.cfs_period_us").read_bytes())
-        return None if quota < 0 else quota * 1000 // period
+        quota = _quota((directory / "cpu.cfs_quota_us").read_bytes())
+        period = _period(number((directory / "cpu.cfs_period_us").read_bytes()))
+        return None if quota is None else quota * 1000 // period
 
     def _limit(self) -> CpuLimit:
-        quota = read_number(self._quota)
-        return CpuLimit(None if quota < 0 else quota, *self._rare)
+        period, burst = self._rare
+        return _limit(_quota(read(self._quota)), period, burst)
 
 
 # cpu.stat                     cpu.max
@@ -123,10 +126,10 @@ class CpuFilesV2:
         self._reads += 1
         stat = read_fields(self._stat)
         return CpuReading(
-            int(stat[b"usage_usec"]),
-            int(stat[b"nr_periods"]),
-            int(stat[b"nr_throttled"]),
-            int(stat[b"throttled_usec"]),
+            number(stat[b"usage_usec"]),
+            number(stat[b"nr_periods"]),
+            number(stat[b"nr_throttled"]),
+            number(stat[b"throttled_usec"]),
             limit,
         )
 
@@ -145,8 +148,28 @@ class CpuFilesV2:
 
     def cap_milli(self, directory: Path) -> int | None:
         quota, period = (directory / "cpu.max").read_bytes().split()
-        return None if quota == b"max" else int(quota) * 1000 // int(period)
+        allowed, per = _quota(quota), _period(number(period))
+        return None if allowed is None else allowed * 1000 // per
 
     def _limit(self) -> CpuLimit:
         quota, period = read(self._max).split()
-        return CpuLimit(None if quota == b"max" else int(quota), int(period), self._rare)
+        return _limit(_quota(quota), _period(number(period)), self._rare)
+
+
+def _limit(quota: int | None, period: int, burst: int) -> CpuLimit:
+    return CpuLimit(quota, period, min(burst, _MAX_QUOTA_USEC))
+
+
+def _quota(text: bytes) -> int | None:
+    """None is no limit, in the words of either version."""
+    if text.strip() in (b"max", b"-1"):
+        return None
+    quota = number(text)
+    return None if quota > _MAX_QUOTA_USEC else quota
+
+
+def _period(usec: int) -> int:
+    """Raises ValueError for one that the kernel does not take (K1)."""
+    if not MIN_PERIOD_USEC <= usec <= MAX_PERIOD_USEC:
+        raise ValueError(f"a period of {usec} us")
+    return usec

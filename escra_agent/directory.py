@@ -16,6 +16,7 @@ T = TypeVar("T")
 _BUFFER = 4096
 # memory.stat has two to four thousand bytes by now.
 _LONG_BUFFER = 1 << 16
+_MAX_COUNT = 2**63 - 1
 
 
 class Directory:
@@ -70,7 +71,7 @@ class Remembered(Generic[T]):
     def __init__(self, fd: int, parse: Callable[[bytes], T]) -> None:
         self._fd = fd
         self._parse = parse
-        self._text = b""
+        self._text: bytes | None = None
         self._value: T
 
     def __call__(self) -> T:
@@ -84,9 +85,17 @@ def read(fd: int) -> bytes:
     return os.pread(fd, _BUFFER, 0)
 
 
+def number(text: bytes) -> int:
+    """A count as the kernel prints it; raises ValueError for what could not be told to the controller."""
+    value = int(text)
+    if not 0 <= value <= _MAX_COUNT:
+        raise ValueError(f"{value} is no count")
+    return value
+
+
 def read_number(fd: int | None) -> int:
     """0 for an optional file that is not there."""
-    return 0 if fd is None else int(read(fd))
+    return 0 if fd is None else number(read(fd))
 
 
 def read_fields(fd: int, *, long: bool = False) -> dict[bytes, bytes]:

@@ -12,7 +12,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 
-from escra_agent.dockerapi import DockerContainer, Engine, EngineLost, NoAnswer, connect
+from escra_agent.dockeranswers import DockerContainer
+from escra_agent.dockerapi import Engine, EngineLost, NoAnswer, connect
 
 __all__ = ["Changed", "DockerContainer", "DockerEvent", "DockerWatcher", "Started", "Stopped", "Synced"]
 

@@ -4,18 +4,15 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import aiodocker
 import aiohttp
 
+from escra_agent.dockeranswers import DockerContainer, NotUnderstood, container_of, id_of
 from escra_common.errors import EscraError
-from escra_common.messages import CpuLimit
 
-# dockerd's own period when only a quota is given, and what it makes of --cpus.
-_PERIOD_USEC = 100_000
 _LIST_S = 10.0
 # The engine answers about a container only when it is not busy starting, updating or removing
 # it, and an engine in trouble may never do; the other containers shall not wait for that.
@@ -25,24 +22,10 @@ _LOOKS_AT_ONCE = 8
 # How the library says that there was no HTTP response at all.
 _CANNOT_CONNECT = 900
 # What the library raises; from TypeError on, it met something that does not talk like Docker.
-_BROKEN = (aiodocker.DockerError, aiohttp.ClientError, OSError, TypeError, LookupError, ValueError)
-
-
-@dataclass(frozen=True, slots=True)
-class DockerContainer:
-    """A running container.  The limits are what Docker was told, not what the kernel holds.
-
-    ``memory_swap_bytes`` is memory and swap together, as Docker counts on both cgroup versions.
-    """
-
-    id: str
-    name: str
-    pid: int
-    labels: Mapping[str, str]
-    cpu: CpuLimit
-    cpuset: str
-    memory_bytes: int | None
-    memory_swap_bytes: int | None
+_BROKEN = (
+    *(aiodocker.DockerError, aiohttp.ClientError, OSError),
+    *(TypeError, LookupError, ValueError, AttributeError, NotUnderstood),
+)
 
 
 class EngineLost(EscraError):
@@ -93,8 +76,8 @@ class Engine:
             with self._translated(), contextlib.suppress(aiohttp.ClientPayloadError):
                 await self.stream
             raise EngineLost(f"{self._at} went away")
-        container_id: str = event["Actor"]["ID"]
-        return container_id
+        with self._translated():
+            return id_of(event)
 
     def look_later(self, container_id: str) -> None:
         event = {"Actor": {"ID": container_id}}
@@ -105,7 +88,7 @@ class Engine:
         with self._translated():
             try:
                 async with self._slots, asyncio.timeout(_LOOK_S):
-                    return _running(await self._docker.containers.container(container_id).show())
+                    return container_of(await self._docker.containers.container(container_id).show())
             except TimeoutError as error:
                 reason = f"none within {_LOOK_S:.0f} s"
                 raise NoAnswer(f"{self._at} has no answer about {container_id[:12]}: {reason}") from error
@@ -117,6 +100,8 @@ class Engine:
                 raise NoAnswer(
                     f"{self._at} has no answer about {container_id[:12]}: {error.message}"
                 ) from error
+            except NotUnderstood as error:
+                raise NoAnswer(f"{self._at} says strange things of {container_id[:12]}: {error}") from error
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -137,28 +122,3 @@ async def connect(socket: str, label: str) -> AsyncGenerator[Engine, None]:
             await asyncio.wait([engine.stream])
             if not engine.stream.cancelled():
                 engine.stream.exception()  # Not of interest any more.
-
-
-def _running(shown: Mapping[str, Any]) -> DockerContainer | None:
-    """What `docker inspect` says, as far as it matters here."""
-    state, config, host = shown["State"], shown["Config"], shown["HostConfig"]
-    # Between two attempts of a restart policy a container counts as running, without a process.
-    if not state["Running"] or not state["Pid"]:
-        return None
-    return DockerContainer(
-        id=shown["Id"],
-        name=shown["Name"].removeprefix("/"),
-        pid=state["Pid"],
-        labels=config.get("Labels") or {},
-        cpu=_cpu_limit(host.get("NanoCpus") or 0, host.get("CpuQuota") or 0, host.get("CpuPeriod") or 0),
-        cpuset=host.get("CpusetCpus") or "",
-        memory_bytes=host.get("Memory") or None,
-        memory_swap_bytes=max(0, host.get("MemorySwap") or 0) or None,
-    )
-
-
-def _cpu_limit(nano_cpus: int, quota_usec: int, period_usec: int) -> CpuLimit:
-    """`--cpus` or `--cpu-quota` and `--cpu-period`; 0 is "not given", a quota of -1 "none"."""
-    if nano_cpus:
-        return CpuLimit(nano_cpus * _PERIOD_USEC // 10**9, _PERIOD_USEC)
-    return CpuLimit(quota_usec if quota_usec > 0 else None, period_usec or _PERIOD_USEC)

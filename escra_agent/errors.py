@@ -15,7 +15,7 @@ class CgroupDenied(EscraError):
 
 
 class CgroupUnusable(EscraError):
-    """The cgroup is there but not for Escra: the root, a path outside, no cpu controller."""
+    """The cgroup is there but not for Escra: the root, a path outside, no cpu controller, strange files."""
 
 
 class LimitRejected(EscraError):
@@ -27,6 +27,8 @@ class LimitRejected(EscraError):
 _GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _REJECTED = frozenset({errno.EINVAL, errno.ERANGE, errno.EBUSY})
+# A path to a file, and one that no cgroup can have.
+_NO_CGROUP = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG})
 
 _WHY_DENIED = "run as root, or with CAP_DAC_OVERRIDE and a writable cgroup file system"
 # K1, K8, K9: the kernel gives one errno for all of these.
@@ -39,6 +41,9 @@ WHY_MEMORY_REJECTED = "more is in use than that, and what is in use cannot be ta
 
 class kernel_errors:
     """Turns the OSErrors of its block into the errors above; others (EMFILE, EIO) pass as they are.
+
+    A file that does not say what the kernel says there (a kernel of the future, something mounted over it)
+    makes its cgroup unusable, and only that one.
 
     ``doing`` completes "cannot ..." for people: ``read cpu.stat of /docker/web``, and ``why_rejected`` says
     what the kernel may have against a limit.  The object keeps no state, so the fast path enters
@@ -65,3 +70,9 @@ class kernel_errors:
                 raise CgroupDenied(f"{said}; {_WHY_DENIED}") from error
             if error.errno in _REJECTED:
                 raise LimitRejected(f"{said}; {self._why_rejected}") from error
+            if error.errno in _NO_CGROUP:
+                raise CgroupUnusable(said) from error
+        elif isinstance(error, ValueError | LookupError):
+            raise CgroupUnusable(
+                f"cannot {self._doing}: its files say what no kernel is known to say"
+            ) from error

@@ -70,7 +70,8 @@ class Hierarchy:
     def paths_of_pid(self, pid: int) -> dict[str, str]:
         """Controller -> path below its mount point, ``""`` for the v2 tree."""
         with kernel_errors(f"find the cgroup of process {pid}"):
-            return _parse_proc_cgroup(os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()))
+            text = os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes())
+        return parse_proc_cgroup(text)
 
     def _directory(self, controller: str, paths: Mapping[str, str]) -> str | None:
         """None in the root: what is counted and limited there is not this cgroup's own."""
@@ -83,10 +84,15 @@ class Hierarchy:
 # 3:cpu,cpuacct:/docker/0123           (v1; several controllers may share a hierarchy)
 # 1:name=systemd:/docker/0123          (v1 without a controller)
 # 0::/system.slice/docker-0123.scope   (v2)
-def _parse_proc_cgroup(text: str) -> dict[str, str]:
+def parse_proc_cgroup(text: str) -> dict[str, str]:
+    """Raises CgroupUnusable.  A cgroup may have any character in its name but \\n, which ends a line here."""
     paths = {}
-    for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
+    for line in text.split("\n"):
+        if not line:
+            continue
+        number, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if not number.isdecimal() or not path.startswith("/"):
+            raise CgroupUnusable(f"cannot find the cgroup of a process in {line[:300]!r}")
         paths.update(dict.fromkeys(controllers.split(","), path))
     return paths
 
@@ -99,7 +105,7 @@ _MOUNT = re.compile(r"\d+ \d+ \S+ (?P<root>\S+) (?P<point>\S+) .*- cgroup(?P<v2>
 def _parse_mountinfo(text: str) -> tuple[dict[str, str], str | None]:
     mounts: dict[str, str] = {}
     unified: str | None = None
-    for line in text.splitlines():
+    for line in text.split("\n"):
         match = _MOUNT.fullmatch(line)
         # A mount of a part of the tree (another container's view) has paths that mean
         # something else than those in /proc/PID/cgroup.
@@ -119,5 +125,5 @@ def _checked(path: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     # isprintable: a NUL ends the path for the kernel, and what is not UTF-8 cannot be sent.
     if ".." in parts or not path.isprintable():
-        raise CgroupUnusable(f"cannot manage cgroup {path!r}: it is not a plain path below the root")
+        raise CgroupUnusable(f"cannot manage cgroup {path[:300]!r}: it is not a plain path below the root")
     return "/" + "/".join(parts)

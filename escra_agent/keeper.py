@@ -105,6 +105,10 @@ class Keeper:
             except CgroupGone:
                 self.gone.append(tracked)  # the tick tells the controller
                 continue
+            except EscraError as error:
+                tracked.plan.rev = max(tracked.plan.rev, order.rev)
+                self._send(Applied([self._refusal(tracked, error)]))
+                continue
             if limit is not None:
                 ready.append((tracked, limit))
         self._write_all(ready)
@@ -122,6 +126,10 @@ class Keeper:
             except CgroupGone:
                 tracked.plan.waiting = None
                 self.gone.append(tracked)
+                continue
+            except EscraError as error:
+                tracked.plan.waiting = None
+                self._send(Applied([self._refusal(tracked, error)]))
                 continue
             if limit is not None:
                 due.append((tracked, limit))

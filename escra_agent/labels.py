@@ -112,7 +112,7 @@ _LABELS: dict[str, tuple[str, Callable[[str], object]]] = {
 
 def _known(label: str, text: str) -> tuple[str, Callable[[str], object]]:
     if label not in _LABELS:
-        raise LabelError(f"label {_short(label)}={_short(text)!r}: no such label{_nearest(label, _LABELS)}")
+        raise LabelError(f"label {_name(label)}={_short(text)!r}: no such label{_nearest(label, _LABELS)}")
     return _LABELS[label]
 
 
@@ -127,6 +127,11 @@ def _check_order(kind: str, labels: Mapping[str, str], least: int | None, most: 
 def _nearest(text: str, names: Mapping[str, object] | tuple[str, ...]) -> str:
     near = difflib.get_close_matches(text[:_MAX_APP], names, n=1, cutoff=0)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _name(label: str) -> str:
+    """As it was written, if that can be shown."""
+    return _short(label) if label.isprintable() else repr(_short(label))
 
 
 def _short(text: str) -> str:

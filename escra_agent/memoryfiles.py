@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from escra_agent.counters import MemoryReading
-from escra_agent.directory import Directory, Remembered
+from escra_agent.directory import Directory, Remembered, number
 from escra_common.messages import MemoryLimit
 from escra_common.units import MAX_BYTES
 
@@ -90,4 +90,11 @@ def optional_limit(directory: Directory, name: str) -> Remembered[int | None] | 
 def limit_bytes(text: bytes) -> int | None:
     """v1 says "no limit" as a number of exbibytes, and nobody has a pebibyte."""
     text = text.strip()
-    return None if text == b"max" or int(text) > MAX_BYTES else int(text)
+    return None if text == b"max" or number(text) > MAX_BYTES else number(text)
+
+
+def size(count: int) -> int:
+    """Bytes in use; raises ValueError for what no machine has."""
+    if count > MAX_BYTES:
+        raise ValueError(f"{count} bytes are not in use anywhere")
+    return count

@@ -6,9 +6,9 @@ import select
 from pathlib import Path
 
 from escra_agent.counters import MemoryReading
-from escra_agent.directory import Directory, Remembered, parse_fields, read_fields, read_number
+from escra_agent.directory import Directory, Remembered, number, parse_fields, read_fields, read_number
 from escra_agent.guard import turn_killer_on
-from escra_agent.memoryfiles import Pulse, limit_bytes, optional_limit
+from escra_agent.memoryfiles import Pulse, limit_bytes, optional_limit, size
 from escra_common.messages import MemoryLimit
 
 # How near to its limit a cgroup is in whose name tasks wait (v1): the kernel charges up to 64 pages
@@ -39,12 +39,12 @@ class MemoryFilesV1:
         self._event: int | None = None
 
     def pulse(self) -> Pulse:
-        used = read_number(self._used)
+        used = size(read_number(self._used))
         oom = self._oom()
         armed = oom[b"oom_kill_disable"] != b"0"
         waiting = armed and oom[b"under_oom"] != b"0"
         stalled = waiting and self._at_the_limit(used)
-        return Pulse(used, stalled, armed, int(oom.get(b"oom_kill", 0)), waiting and not stalled)
+        return Pulse(used, stalled, armed, number(oom.get(b"oom_kill", b"0")), waiting and not stalled)
 
     def read(self) -> MemoryReading:
         used, stalled, armed, kills, _ = self.pulse()
@@ -55,7 +55,7 @@ class MemoryFilesV1:
         return MemoryLimit(self._limit(), None, None if self._memsw is None else self._memsw())
 
     def cache_bytes(self) -> int:
-        return int(read_fields(self._stat, long=True)[b"total_inactive_file"])
+        return size(number(read_fields(self._stat, long=True)[b"total_inactive_file"]))
 
     # K20: memory alone may never be above memory and swap together.
     def raise_limit(self, limit: MemoryLimit) -> None:
@@ -99,7 +99,7 @@ class MemoryFilesV1:
                 os.eventfd_read(self._event)
 
     def failures(self, directory: Path) -> int:
-        return int((directory / "memory.failcnt").read_bytes())
+        return number((directory / "memory.failcnt").read_bytes())
 
     def _at_the_limit(self, used_bytes: int) -> bool:
         limit = self._limit()

@@ -7,8 +7,8 @@ import select
 from pathlib import Path
 
 from escra_agent.counters import MemoryReading
-from escra_agent.directory import Directory, Remembered, read, read_fields, read_number
-from escra_agent.memoryfiles import Pulse, limit_bytes, optional_limit
+from escra_agent.directory import Directory, Remembered, number, read, read_fields, read_number
+from escra_agent.memoryfiles import Pulse, limit_bytes, optional_limit, size
 from escra_common.messages import MemoryLimit
 from escra_common.units import MAX_BYTES
 
@@ -35,17 +35,17 @@ class MemoryFilesV2:
         self._kills = 0
 
     def pulse(self) -> Pulse:
-        return Pulse(read_number(self._used), False, False, self._kills)
+        return Pulse(size(read_number(self._used)), False, False, self._kills)
 
     def read(self) -> MemoryReading:
         events = read_fields(self._events)
-        self._kills = int(events.get(b"oom_kill", 0))
+        self._kills = number(events.get(b"oom_kill", b"0"))
         return MemoryReading(
-            read_number(self._used),
+            size(read_number(self._used)),
             self.read_limit(),
-            int(events[b"high"]),
-            int(events[b"max"]),
-            int(events[b"oom"]),
+            number(events[b"high"]),
+            number(events[b"max"]),
+            number(events[b"oom"]),
             self._kills,
         )
 
@@ -53,7 +53,7 @@ class MemoryFilesV2:
         return MemoryLimit(self._max(), self._high(), None if self._swap is None else self._swap())
 
     def cache_bytes(self) -> int:
-        return int(read_fields(self._stat, long=True)[b"inactive_file"])
+        return size(number(read_fields(self._stat, long=True)[b"inactive_file"]))
 
     def raise_limit(self, limit: MemoryLimit) -> None:
         now = self.read_limit()
@@ -99,7 +99,7 @@ class MemoryFilesV2:
 
     def failures(self, directory: Path) -> int:
         words = (directory / "memory.events.local").read_bytes().split()
-        return int(words[words.index(b"oom") + 1])
+        return number(words[words.index(b"oom") + 1])
 
     def _put_swap(self, now: MemoryLimit, limit: MemoryLimit) -> None:
         if self._swap is not None:

@@ -71,7 +71,7 @@ class OriginalsStore:
             return []
         except OSError as error:
             raise StoreError(f"cannot read {self.path}: {error.strerror}") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             aside = self._set_aside()
             return [
                 f"{self.path} is damaged ({error}) and now called {aside.name}; containers that an earlier "

@@ -82,14 +82,17 @@ class DockerSource:
         await self._roster.change(tracked, self._candidate(container), cpu, memory)
 
     def _candidate(self, container: DockerContainer) -> Candidate:
-        problem = ""
-        try:
-            labels = parse_labels(container.labels)
-        except LabelError as error:
-            problem = str(error)
-            labels = Labels(app=container.labels.get("escra.app", "")[:255])
+        labels, problem = labels_of(container)
         hierarchy, pid = self._hierarchy, container.pid
         return Candidate(container.id, container.name, lambda: hierarchy.open_pid(pid), labels, problem)
+
+
+def labels_of(container: DockerContainer) -> tuple[Labels, str]:
+    """What its labels ask for, and why they cannot be followed, if so; then only its application is known."""
+    try:
+        return parse_labels(container.labels), ""
+    except LabelError as error:
+        return Labels(app=container.labels.get("escra.app", "")[:255]), str(error)
 
 
 class CgroupSource:
@@ -103,7 +106,7 @@ class CgroupSource:
 
     async def configure(self, entries: list[CgroupConfig]) -> None:
         """What is not listed any more is given back; what is listed otherwise is taken in anew."""
-        wanted = {_PREFIX + entry.path.strip("/"): entry for entry in entries}
+        wanted = {cgroup_id(entry.path): entry for entry in entries}
         for container_id, entry in self._entries.items():
             if wanted.get(container_id) != entry and (tracked := self._roster.find(container_id)):
                 await self._roster.detach(tracked, give_back=True)
@@ -143,6 +146,10 @@ class CgroupSource:
             return None
         self._waited.discard(container_id)
         return cgroup
+
+
+def cgroup_id(path: str) -> str:
+    return _PREFIX + path.strip("/")
 
 
 def _opened(cgroup: Cgroup) -> Callable[[], Cgroup]:

@@ -63,7 +63,7 @@ def load(path: Path, kind: type[T]) -> T:
 def parse(text: str, kind: type[T]) -> T:
     try:
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits
         raise ConfigError(f"not TOML: {error}") from error
     try:
         return msgspec.convert(raw, kind, dec_hook=_convert)

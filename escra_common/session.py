@@ -42,9 +42,8 @@ class Session:
     def __init__(self, hello: Hello, now: float) -> None:
         self.peer: Hello | None = None
         self._hello = hello
-        self._accepts: Any = _TO_AGENT if hello.role == "agent" else _TO_CONTROLLER
         self._sent = self._received = 0
-        self._decoder = Decoder()
+        self._decoder = Decoder(accepts=_TO_AGENT if hello.role == "agent" else _TO_CONTROLLER)
         self._opened = now
         self._heard = now
         self._spoke = now
@@ -72,8 +71,8 @@ class Session:
         Messages before the faulty one are lost with it, which levels make harmless.
         """
         messages = []
-        for body in self._decoder.feed(data):
-            message = self._validate(body)
+        for number, message in self._decoder.feed(data):
+            self._check_number(number)
             self._check_order(message)
             messages.append(message)
         if data:
@@ -90,16 +89,10 @@ class Session:
         if now - self._heard > SILENCE_S:
             raise WireError(f"nothing heard for {SILENCE_S:.0f} s")
 
-    def _validate(self, body: Any) -> Message:
-        message: Message
-        try:
-            number, message = msgspec.convert(body, self._accepts)
-        except msgspec.ValidationError as error:
-            raise WireError(f"invalid message: {error}") from error
+    def _check_number(self, number: int) -> None:
         if number != self._received:
             raise WireError(f"frame {number} came where frame {self._received} was due")
         self._received += 1
-        return message
 
     def _check_order(self, message: Message) -> None:
         if self.peer is None:

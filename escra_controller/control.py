@@ -20,6 +20,8 @@ from escra_common.errors import ConfigError, WireError
 from escra_common.framing import Decoder, encode
 from escra_controller.client import FAILED, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
 
+# Flat, as all queries are: nothing large can be made of it.
+Request = dict[str, str | int | float | None]
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 # How long a client may take to finish a request, and to take its answer.
@@ -90,7 +92,7 @@ async def _accept(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> s
 
 
 async def _converse(loop: asyncio.AbstractEventLoop, connection: socket.socket, answer: Answer) -> None:
-    decoder = Decoder(MAX_REQUEST_BYTES)
+    decoder = Decoder(MAX_REQUEST_BYTES, Request)
     waiting: deque[Any] = deque()
     # A client that goes away or stays silent has had its answer, or does not want it.
     with contextlib.suppress(OSError, TimeoutError):
@@ -99,12 +101,12 @@ async def _converse(loop: asyncio.AbstractEventLoop, connection: socket.socket, 
                 async with asyncio.timeout(PATIENCE_S):
                     request = await _receive(loop, connection, decoder, waiting)
             except WireError as error:
-                await _send(loop, connection, _refusal(str(error)))
+                await _send(loop, connection, _refusal(f'{error}; a request is a flat map with an "op"'))
                 return
             if request is None:
                 return
-            if not isinstance(request, dict) or not isinstance(request.get("op"), str):
-                await _send(loop, connection, _refusal('a request is a map with an "op"'))
+            if not isinstance(request.get("op"), str):
+                await _send(loop, connection, _refusal('a request has an "op"'))
                 return
             await _send(loop, connection, answer(request))
             # Many requests sent at once must not keep the control loop from its tick.

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Annotated, Any, assert_never
 
 import msgspec
+from msgspec import Meta
 
 from escra_common import __version__
 from escra_common.errors import EscraError
+from escra_common.units import MAX_BYTES, MAX_MILLICORES
 from escra_controller.engine import Engine
 from escra_controller.events import AppResized, HostForgotten, Instruction
 from escra_controller.rows import (
@@ -23,6 +25,8 @@ from escra_controller.rows import (
     state_word,
 )
 from escra_controller.state import App, Member
+
+_PLACES_NAMED = 10
 
 
 class NoSuchThing(EscraError):
@@ -61,9 +65,11 @@ class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 class Set(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="set"):
+    """Within what a configuration may say."""
+
     app: str
-    cpu_milli: int | None = None
-    memory_bytes: int | None = None
+    cpu_milli: Annotated[int, Meta(ge=1, le=int(MAX_MILLICORES))] | None = None
+    memory_bytes: Annotated[int, Meta(ge=1, le=int(MAX_BYTES))] | None = None
 
 
 class Forget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="forget"):
@@ -93,8 +99,7 @@ class Standing:
 class Desk:
     """Answers queries about one engine; ``set`` is the only one that changes anything.
 
-    ``wall`` is the unix time at ``now``, for the times people see.  ``more_problems`` gives, for
-    that time, what is wrong beside the engine.
+    ``wall`` is the unix time at ``now``, for the times people see.
     """
 
     def __init__(
@@ -197,8 +202,9 @@ class Desk:
         if not found:
             raise NoSuchThing(f"no container {wanted!r}; see `escra ps` for those there are")
         if len(found) > 1:
-            places = ", ".join(f"{m.info.id[:12]} on {m.key.host}" for m in found)
-            raise NoSuchThing(f"{wanted!r} names {len(found)} containers: {places}; give the id")
+            places = ", ".join(f"{m.info.id[:12]} on {m.key.host}" for m in found[:_PLACES_NAMED])
+            more = ", ..." if len(found) > _PLACES_NAMED else ""
+            raise NoSuchThing(f"{wanted!r} names {len(found)} containers: {places}{more}; give the id")
         return found[0]
 
     def _members(self, app: str | None) -> list[Member]:

@@ -20,6 +20,7 @@ PURE = [
         for name in (
             "caps",
             "counters",
+            "dockeranswers",
             "growth",
             "labels",
             "memoryplan",

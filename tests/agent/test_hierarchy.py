@@ -1,11 +1,13 @@
 """Which cgroup version a host has, from the mount tables of real hosts."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from escra_agent.errors import CgroupGone
-from escra_agent.hierarchy import Hierarchy, NoCgroups
+from escra_agent.errors import CgroupGone, CgroupUnusable
+from escra_agent.hierarchy import Hierarchy, NoCgroups, parse_proc_cgroup
+from escra_common.messages import CpuLimit
 
 DEBIAN_12 = """\
 24 30 0:22 / /sys rw,nosuid,nodev shared:7 - sysfs sysfs rw
@@ -81,6 +83,37 @@ def test_the_first_of_several_mounts_counts_and_spaces_are_decoded() -> None:
 def test_a_host_without_cgroups_is_told_what_to_do() -> None:
     with pytest.raises(NoCgroups, match="run on the host"):
         Hierarchy.detect("30 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n")
+
+
+def test_a_cgroup_may_have_any_character_in_its_name_but_newline() -> None:
+    assert parse_proc_cgroup("0::/a\x0cb\u2028c\x85:d\n") == {"": "/a\x0cb\u2028c\x85:d"}
+    with pytest.raises(CgroupUnusable, match="not a plain path"):
+        Hierarchy("v2", {}, "/sys/fs/cgroup").open_paths({"": "/a\x0cb"})
+    with pytest.raises(CgroupUnusable, match="cannot find the cgroup"):
+        parse_proc_cgroup("nonsense\n")
+
+
+@pytest.mark.parametrize("path", ["file", "file/x", "x" * 300])
+def test_a_path_that_no_cgroup_can_have_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CgroupUnusable, match="cannot open cgroup"):
+        Hierarchy("v2", {}, str(tmp_path)).open(path)
+
+
+def test_files_that_say_strange_things_make_their_own_cgroup_unusable(tmp_path: Path) -> None:
+    cgroup = tmp_path / "web"
+    cgroup.mkdir()
+    (cgroup / "cpu.max").write_text("max 100000\n")
+    (cgroup / "cpu.stat").write_text("usage_usec 1\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n")
+    opened = Hierarchy("v2", {}, str(tmp_path)).open("web")
+    assert opened.read().limit == CpuLimit(None, 100_000)
+    (cgroup / "cpu.max").write_text("17592186044415 100000\n")  # the kernel's greatest: nobody has so much
+    assert opened.read_limit() == CpuLimit(None, 100_000)
+    for text in ("", "max", "max 0\n", "-5 100000\n", "9" * 4000 + " 100000\n"):
+        (cgroup / "cpu.max").write_text(text)
+        with pytest.raises(CgroupUnusable, match="no kernel is known to say"):
+            opened.read()
+    opened.close()
 
 
 def test_paths_of_a_process() -> None:

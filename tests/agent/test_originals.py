@@ -52,7 +52,17 @@ def test_the_boot_id_is_this_hosts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[1]", b'[{"key": 1}]', b"\xff\xfe", b"null", b'[{"key": "x"}]', b"\0" * 512],
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b'[{"key": 1}]',
+        b"\xff\xfe",
+        b"null",
+        b'[{"key": "x"}]',
+        b"\0" * 512,
+        b'[{"x":' + b"[" * 5000,
+    ],
 )
 def test_a_damaged_file_is_set_aside_and_work_goes_on(tmp_path: Path, body: bytes) -> None:
     damaged = store(tmp_path)

@@ -1,4 +1,6 @@
 import struct
+import tracemalloc
+from typing import Literal
 
 import msgpack
 import pytest
@@ -59,6 +61,24 @@ def test_garbage_is_a_wire_error_and_nothing_else(garbage: bytes) -> None:
 def test_a_bomb_of_nested_arrays_is_refused() -> None:
     with pytest.raises(WireError, match="not msgpack"):
         list(Decoder().feed(struct.pack(">I", 100_001) + b"\x91" * 100_001))
+
+
+def test_what_is_refused_is_not_built_first() -> None:
+    decoder = Decoder(accepts=tuple[int, str])
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError, match="invalid message: Expected `array` of length 2, got 1000000"):
+            list(decoder.feed(struct.pack(">IBI", 1_000_005, 0xDD, 1_000_000) + b"\x90" * 1_000_000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000  # the frame itself, a few times
+
+
+def test_a_refusal_does_not_quote_a_megabyte() -> None:
+    with pytest.raises(WireError) as refused:
+        list(Decoder(accepts=Literal["a"]).feed(encode("x" * 1_000_000)))
+    assert len(str(refused.value)) < 400
 
 
 def test_the_oracle_agrees() -> None:

@@ -1,0 +1,53 @@
+"""A cgroup whose files cannot be read refuses its own orders, and the others get theirs."""
+
+import asyncio
+from pathlib import Path
+
+from escra_agent.hierarchy import Hierarchy
+from escra_agent.keeper import Keeper
+from escra_agent.labels import Labels
+from escra_agent.memorycut import Cutter
+from escra_agent.originals import OriginalsStore
+from escra_agent.roster import Roster
+from escra_agent.tracked import Candidate
+from escra_common.messages import Applied, CpuLimit, CpuOrder, Message, SetLimits
+
+FREE = "max 100000"
+
+
+def folder_like_a_cgroup(tree: Path, name: str) -> Path:
+    folder = tree / name
+    folder.mkdir()
+    (folder / "cpu.max").write_text(FREE)
+    (folder / "cpu.stat").write_text("usage_usec 1\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n")
+    return folder
+
+
+def keeper_of(tree: Path, names: list[str]) -> tuple[Keeper, Roster, list[Message]]:
+    said: list[Message] = []
+    hierarchy = Hierarchy("v2", {}, str(tree))
+    roster = Roster(hierarchy, OriginalsStore(tree / "originals.json", "boot"), said.append, Cutter())
+    candidates = [Candidate(n, n, lambda n=n: hierarchy.open(n), Labels("shop")) for n in names]  # type: ignore[misc]
+    asyncio.run(roster.attach(candidates))
+    said.clear()
+    return Keeper(roster, said.append), roster, said
+
+
+def test_an_order_for_a_cgroup_with_strange_files_is_refused_alone(tmp_path: Path) -> None:
+    strange, sound = (folder_like_a_cgroup(tmp_path, name) for name in ("strange", "sound"))
+    keeper, roster, said = keeper_of(tmp_path, ["strange", "sound"])
+    (strange / "cpu.stat").write_text("nonsense")
+    orders = [CpuOrder(folder.stat().st_ino, 7, 500, 0, True) for folder in (strange, sound)]
+    keeper.obey(SetLimits(orders))
+    (refusal,) = [ack for message in said if isinstance(message, Applied) for ack in message.acks]
+    assert (refusal.key, refusal.rev, refusal.in_force) == (orders[0].key, 7, CpuLimit(None, 100_000))
+    assert "no kernel is known to say" in refusal.error
+    assert keeper.poll_boundaries()  # the other's waits for its period
+
+    (sound / "cpu.stat").write_text("nonsense")
+    said.clear()
+    assert not keeper.poll_boundaries()
+    (refusal,) = [ack for message in said if isinstance(message, Applied) for ack in message.acks]
+    assert refusal.key == orders[1].key
+    assert (sound / "cpu.max").read_text() == FREE
+    roster.close()
