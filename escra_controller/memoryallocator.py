@@ -224,7 +224,9 @@ class MemoryAllocator:
         rest = {key: self._above(r.app, m, m.memory.needed) - given[key] for key, m in givers.items()}
         more = proportionally(wanted - sum(given.values()), {k: max(0, v) for k, v in rest.items()})
         for key, member in givers.items():
-            target = (member.memory.limit or 0) - given[key] - more[key]
+            # Spread over many it comes to little from each, but nothing less is worth a write.
+            give = given[key] + more[key] and max(given[key] + more[key], self._least_cut(member))
+            target = (member.memory.limit or 0) - min(give, given[key] + max(0, rest[key]))
             numbers = {"needed_mib": member.memory.needed / MIB}
             wish = Wish(target, "give", f"it does not need the rest, and {why}", numbers)
             self._cut(r, member, target, wish)
@@ -243,9 +245,11 @@ class MemoryAllocator:
         )
 
     def _cut(self, r: Round, member: Member, target: int, wish: Wish) -> None:
-        limit = member.memory.limit or 0
-        if limit - target >= max(LEAST_CUT_BYTES, int(LEAST_CUT * limit)):
+        if (member.memory.limit or 0) - target >= self._least_cut(member):
             self._order(r, member, target, wish)
+
+    def _least_cut(self, member: Member) -> int:
+        return max(LEAST_CUT_BYTES, int(LEAST_CUT * (member.memory.limit or 0)))
 
     def _cuts_under_way(self, r: Round) -> bool:
         ledger = r.app.memory

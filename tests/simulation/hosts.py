@@ -70,8 +70,12 @@ class Host:
         process.post(lambda: process.create_task(self._watched(process, main)))
 
     async def _watched(self, process: Process, main: Callable[[], Awaitable[None]]) -> None:
-        await main()
-        process.failures.append(RuntimeError("the daemon ended by itself"))
+        try:
+            await main()
+        except BaseException as error:
+            if not self.world.clockwork.ended:
+                process.failures.append(error)
+            raise
 
     def kill(self) -> None:
         """kill -9."""

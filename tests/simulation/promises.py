@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from escra_controller.ledger import Ledger
 from escra_controller.state import App, MemberKey
-from tests.simulation.kernel import MIB, Group, charge
+from tests.simulation.kernel import MIB, PAGE, Group, charge
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Resource = Literal["cpu", "memory"]
 # Below use and this, no limit stays, and so much of a pool may be too little to share.
-MARGIN_BYTES = 4 * MIB
+MARGIN_BYTES = 2 * MIB - PAGE
 ROOM_BYTES = 40 * MIB
 # An order is answered within this time once all is calm.
 PENDING_S = 2.5
