@@ -267,3 +267,14 @@ def test_omega_cannot_be_set_below_what_is_used() -> None:
     w.handle(AppResized("shop", memory=125 * MIB))
     w.run(3)
     assert w.held_bytes() <= 130 * MIB
+
+
+def test_many_who_could_each_give_a_little_do_give() -> None:
+    """A share of less than a cut that is worth a write is no reason to deny, and so to kill."""
+    w = world(memory=5 * 64 * MIB)
+    web, *others = started(w, 60, 4, 4, 4, 4)
+    w.grow("h1", web, 65 * MIB)
+    w.settle()
+    assert (web.memory.used, web.memory.kills) == (65 * MIB, 0)
+    assert "denied" not in memory_rules(w, web)
+    assert all(other.memory.held >= 4 * MIB for other in others)
