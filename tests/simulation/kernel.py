@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from escra_agent.errors import CgroupGone, LimitRejected
+from escra_agent.memoryshape import LEAST_BAND_BYTES
 from escra_common.messages import CpuLimit, MemoryLimit
 from escra_common.units import MIN_QUOTA_USEC
 from tests.simulation.clockwork import Clockwork
@@ -231,13 +232,21 @@ class Group:
         self.memory = limit
         self.memory_writes += 1
         if ours:
-            self.memory_ours = None if limit == self.memory_original else limit
+            self.memory_ours = None if self._gives_back(limit) else limit
         self.notices.limited(self)
         if most is not None and self.anon > most:
             self.kill()
         if self.stalled and (most is None or self.anon + PAGE <= most):
             self.stalled = False
         self._go()
+
+    def _gives_back(self, limit: MemoryLimit) -> bool:
+        """Its own limit, or as near to that as what is in use allows."""
+        had = self.memory_original.max_bytes
+        least = self.anon + LEAST_BAND_BYTES
+        return limit == self.memory_original or (
+            had is not None and had < self.anon and limit.max_bytes == least // PAGE * PAGE
+        )
 
     def drop_cache(self, limit: MemoryLimit) -> None:
         least = min(limit.max_bytes or self.used, limit.high_bytes or self.used)
