@@ -278,3 +278,18 @@ def test_many_who_could_each_give_a_little_do_give() -> None:
     assert (web.memory.used, web.memory.kills) == (65 * MIB, 0)
     assert "denied" not in memory_rules(w, web)
     assert all(other.memory.held >= 4 * MIB for other in others)
+
+
+def test_a_need_from_under_a_cut_is_granted_more_than_it_was_seen_at() -> None:
+    """The cut may end early: an order for less than what is in force by then would answer nothing."""
+    w = world()
+    (web,) = started(w, 20)
+    w.handle(AppResized("shop", memory=40 * MIB))  # a cut is on its way
+    assert [order.max_bytes for order in w.hosts["h1"].orders if isinstance(order, SetMemoryLimit)]
+    w.handle(AppResized("shop", memory=1024 * MIB))
+    web.memory.used = web.memory.want = 63 * MIB
+    web.memory.serial = 1
+    w.ask("h1", web)
+    last = w.hosts["h1"].orders[-1]
+    assert isinstance(last, SetMemoryLimit)
+    assert last.max_bytes > 64 * MIB
