@@ -133,7 +133,7 @@ class Group:
     def write_cpu(self, limit: CpuLimit, *, ours: bool) -> None:
         """Raises as the kernel refuses; ``ours``: Escra writes, not a stranger."""
         self.check_there()
-        if self.refuses and ours:
+        if self.refuses and ours and limit != self.cpu_original:
             raise LimitRejected(f"the parent of {self.name} has a lower limit")
         if limit.quota_usec is not None and limit.quota_usec < max(MIN_QUOTA_USEC, limit.burst_usec):
             raise LimitRejected(f"a quota of {limit.quota_usec} us for {self.name}")

@@ -39,9 +39,10 @@ class Promises:
             self.bounds[key] = max(amount, self.bounds.get(key, 0))
 
     def moved(self, app: str, group: Group) -> None:
-        """Somebody gave a container with its limits to another application."""
-        self.bounds[app, "cpu"] += self._cpu(group)
-        self.bounds[app, "memory"] += group.memory_charge()
+        """Somebody gave a container to another application, with its limits and the orders on their way."""
+        for resource in ("cpu", "memory"):
+            key: tuple[str, Resource] = (app, "cpu" if resource == "cpu" else "memory")
+            self.bounds[key] += self.bounds.get((group.app, key[1]), 0)
 
     def limited(self, group: Group) -> None:
         """Called after every write of a limit in any kernel."""
