@@ -287,7 +287,7 @@ def test_a_need_from_under_a_cut_is_granted_more_than_it_was_seen_at() -> None:
     w.handle(AppResized("shop", memory=40 * MIB))  # a cut is on its way
     assert [order.max_bytes for order in w.hosts["h1"].orders if isinstance(order, SetMemoryLimit)]
     w.handle(AppResized("shop", memory=1024 * MIB))
-    web.memory.used = web.memory.want = 63 * MIB
+    web.memory.used = web.memory.want = 50 * MIB
     web.memory.serial = 1
     w.ask("h1", web)
     last = w.hosts["h1"].orders[-1]
