@@ -164,7 +164,8 @@ class Allocator:
             return
         fair = app.fair_shares()
         holdings = {
-            m.key: Holding(m.limit, fair[m.key], self._need(m, r.now))
+            # A share pays for the burst, too.
+            m.key: Holding(m.limit, max(app.floor(m), self._affordable(fair[m.key])), self._need(m, r.now))
             for m in r.reachable
             if m.state == "managed" and m.limit is not None and not app.ledger[m.key].pending
         }
@@ -223,8 +224,14 @@ class Allocator:
         aligned, refill = True, ALIGNED_REFILL
         if before is None:
             aligned = False  # nobody could have counted on what was there before us
-        elif target > before:
-            target, aligned, refill = self._within_refills(r, member, before, wanted)
+        else:
+            # Kernels without a burst (K8) hold less than was ordered: an order may have to pay for it again.
+            raising = target > before
+            target = min(target, self._affordable(r.app.ledger[member.key].counted + r.app.ledger.free))
+            if raising and target <= before:
+                return
+        if before is not None and target > before:
+            target, aligned, refill = self._within_refills(r, member, before, target)
             if target < wanted and target - before < _least_growth(before):
                 return
         rev = self._next_rev()

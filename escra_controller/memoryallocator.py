@@ -289,7 +289,9 @@ class MemoryAllocator:
         use = memory.needed or info.needed_bytes
         asked, free = info.original.max_bytes, app.memory.free
         keeps = use + self._margin(use)
-        least = max(app.memory_floor(member), keeps if asked is None else min(asked, keeps))
+        # One that was released grown beyond its own limit could not get that back.
+        outgrown = asked is None or use >= asked
+        least = max(app.memory_floor(member), keeps if outgrown else min(asked or 0, keeps))
         if free < least:
             left = f"{app.spec.name} has {format_bytes(free)} left"
             memory.problem = f"no room for its memory: {left}, it needs {format_bytes(least)}"

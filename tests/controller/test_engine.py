@@ -13,6 +13,7 @@ from escra_controller.events import (
     SamplesArrived,
     SetLimit,
 )
+from escra_controller.policy import Settings
 from escra_controller.state import Refused
 from tests.controller.world import PERIOD_USEC, Kernel, World, spec
 
@@ -220,6 +221,17 @@ def test_of_what_is_above_omega_nothing_is_left() -> None:
     w.handle(AppResized("shop", cpu=held - 1))
     w.run(2)
     assert w.held() <= held - 1
+
+
+def test_a_lowered_omega_holds_with_the_bursts() -> None:
+    w = World(spec(cpu=3000), settings=Settings(burst=0.2))
+    w.join("h1")
+    w.add("h1", 5000)
+    w.add("h1", 5000)
+    w.run(3)
+    w.handle(AppResized("shop", cpu=1200))
+    w.run(3)
+    assert w.engine.apps["shop"].ledger.counted <= 1200
 
 
 def test_a_lost_host_stays_counted_and_comes_back_as_it_is() -> None:

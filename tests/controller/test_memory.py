@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from escra_common.messages import MemoryAck, MemoryLimit
+from escra_common.messages import ContainerMemory, MemoryAck, MemoryLimit
 from escra_controller.events import (
     AppResized,
     ContainerAppeared,
@@ -12,7 +12,7 @@ from escra_controller.events import (
 )
 from escra_controller.queries import Desk
 from escra_controller.state import Refused
-from tests.controller.world import MIB, Kernel, Memory, World, spec
+from tests.controller.world import MIB, Host, Kernel, Memory, World, spec
 
 
 def world(memory: int = 1024 * MIB, hosts: tuple[str, ...] = ("h1",)) -> World:
@@ -293,3 +293,17 @@ def test_a_need_from_under_a_cut_is_granted_more_than_it_was_seen_at() -> None:
     last = w.hosts["h1"].orders[-1]
     assert isinstance(last, SetMemoryLimit)
     assert last.max_bytes > 64 * MIB
+
+
+def test_one_that_outgrew_its_own_limit_is_admitted_again_at_its_use() -> None:
+    """It was raised, released, and could not be given its own limit back."""
+    w = world(hosts=())
+    w.hosts["h1"] = Host()
+    web = w.add("h1", memory=Memory(used=60 * MIB, want=60 * MIB, limit=62 * MIB))
+    original = ContainerMemory(MemoryLimit(32 * MIB), MemoryLimit(62 * MIB))
+    web.info = msgspec.structs.replace(web.info, memory=original)
+    w.join("h1")
+    w.settle()
+    w.run(3)
+    assert web.memory.managed
+    assert web.memory.held >= 68 * MIB

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-
 BURIAL_ROUNDS = 50
 
 
@@ -117,7 +116,11 @@ class Clockwork:
         asyncio._set_running_loop(process)
 
 
-class Process(asyncio.AbstractEventLoop):
+# What asyncio never asks for here need not be there.
+_Loop: Any = asyncio.AbstractEventLoop
+
+
+class Process(_Loop):  # type: ignore[misc]
     """A process of a simulated host is its event loop; threads are work that takes a while.
 
     ``failures`` collects what no task of its caught.
@@ -189,7 +192,7 @@ class Process(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(  # type: ignore[override]
+    def create_task(
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name or "task", context=context)
@@ -214,9 +217,7 @@ class Process(asyncio.AbstractEventLoop):
 
     # ---- what takes a while --------------------------------------------------------
 
-    def run_in_executor(  # type: ignore[override]
-        self, executor: object, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
+    def run_in_executor(self, executor: object, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Done whole, a while later; one after the other within an executor."""
         future, key, now = self.create_future(), id(executor) if executor else 0, self.clockwork.now
         due = max(now, self._busy_until.get(key, 0.0) if key else 0.0) + self.thread_delay_s()
@@ -236,14 +237,14 @@ class Process(asyncio.AbstractEventLoop):
     def plug(self, network: Any) -> None:
         self._network = network
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(
         self, factory: Callable[[], asyncio.Protocol], host: str, port: int, **_: Any
     ) -> Any:
         future = self.create_future()
         self._network.dial(self, (host, port), factory, future)
         return await future
 
-    async def create_server(  # type: ignore[override]
+    async def create_server(
         self, factory: Callable[[], asyncio.Protocol], host: str, port: int, **_: Any
     ) -> Any:
         return self._network.listen(self, (host, port), factory)
@@ -254,13 +255,13 @@ def _work(future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any
         return
     try:
         result = func(*args)
-    except Exception as error:  # noqa: BLE001 - as an executor does: it belongs to whoever waits
+    except Exception as error:  # as an executor does: it belongs to whoever waits
         future.set_exception(error)
     else:
         future.set_result(result)
 
 
-class _Outside(asyncio.AbstractEventLoop):
+class _Outside(_Loop):  # type: ignore[misc]
     """Handles want a loop that hears of exceptions; out here they are the simulator's own faults."""
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Where the daemons touch the world: each such name in their modules leads into the simulation.
 
-Everything else of the two daemons is the production code, put together by its own ``Agent`` and ``Controller``.
+Everything else of the two daemons is the production code, put together by its own ``Agent`` and
+``Controller``.
 The names are replaced once per Python process (``install``); what they mean is decided by the
 simulated process whose code runs (``clockwork.running``).
 """
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 # The world that runs now, one per Python process; set by World.
 _homes: dict[int, Any] = {}
-_running: Callable[[], Process | None] = lambda: None
+_replaced: list[tuple[ModuleType, str, object]] = []
+_running: Callable[[], Process | None]
 
 
 def inhabit(running: Callable[[], Process | None]) -> None:
@@ -50,7 +52,7 @@ def inhabit(running: Callable[[], Process | None]) -> None:
     _homes.clear()
 
 
-def settle(process: Process, home: "Machine | ControllerHost") -> None:
+def settle(process: Process, home: object) -> None:
     _homes[id(process)] = home
 
 
@@ -210,6 +212,8 @@ class _Docker:
 
     async def watch(self) -> AsyncGenerator[DockerEvent, None]:
         queue: asyncio.Queue[DockerEvent] = asyncio.Queue()
+        # It takes its time to look at everything.
+        await asyncio.sleep(here().clockwork.rng.uniform(0, 0.3))
         machine().follow(queue, here())
         while True:
             yield await queue.get()
@@ -232,8 +236,21 @@ def _standing_in(real: ModuleType, **names: object) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(real), **names})
 
 
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """``install``, and back."""
+    install()
+    try:
+        yield
+    finally:
+        while _replaced:
+            setattr(*_replaced.pop())
+
+
 def install() -> None:
     """Replace what leads outside, in every module of the daemons that has it."""
+    if _replaced:
+        return
     substitutes: dict[int, object] = {
         id(time): _copied(_Time("time"), time),
         id(psutil): SimpleNamespace(
@@ -251,9 +268,9 @@ def install() -> None:
             continue
         for attribute, value in list(vars(module).items()):
             if id(value) in substitutes:
-                setattr(module, attribute, substitutes[id(value)])
+                _replace(module, **{attribute: substitutes[id(value)]})
             elif attribute == "log" and not isinstance(value, ModuleType):
-                module.log = _Log()  # type: ignore[attr-defined]
+                _replace(module, log=_Log())
     for app in (escra_agent.app, escra_controller.app):
         _replace(app, on_signals=_no_signals, ready=lambda: None, status=lambda text: None, Watchdog=_Quiet)
     _replace(
@@ -282,6 +299,7 @@ def _replace(where: ModuleType, **names: object) -> None:
     """A name that is not there any more shall be noticed."""
     for name, value in names.items():
         assert hasattr(where, name), f"{where.__name__} has no {name} any more"
+        _replaced.append((where, name, getattr(where, name)))
         setattr(where, name, value)
 
 
@@ -290,5 +308,3 @@ def _copied(substitute: ModuleType, real: ModuleType) -> ModuleType:
         if not hasattr(type(substitute), name):
             setattr(substitute, name, value)
     return substitute
-
-

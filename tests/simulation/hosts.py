@@ -16,6 +16,7 @@ from escra_controller.app import Controller
 from escra_controller.config import AppConfig, ControllerConfig, ListenConfig
 from escra_controller.engine import Engine
 from escra_controller.events import AppsConfigured
+from escra_controller.policy import Settings
 from escra_controller.state import Refused
 from tests.simulation import edges
 from tests.simulation.clockwork import Clock, Clockwork, Process
@@ -223,11 +224,12 @@ class ControllerHost(Host):
         accepted: Callable[[], None],
         *,
         standby: bool = False,
+        burst: float = 0.0,
     ) -> None:
         super().__init__(world, name, clock)
         self.configured: dict[str, tuple[int, int]] = {}
         self.apps: dict[str, tuple[int, int]] = {}
-        self.standby = standby
+        self.standby, self.burst = standby, burst
         self.state = StateDisk()
         self._accepted = accepted
         self._lock_holder: Process | None = None
@@ -236,7 +238,7 @@ class ControllerHost(Host):
     @property
     def engine(self) -> Engine | None:
         """None while it does not lead."""
-        return self.daemon._engine if self.leads else None
+        return self.daemon._engine if self.daemon is not None and self.leads else None
 
     @property
     def leads(self) -> bool:
@@ -299,4 +301,6 @@ class ControllerHost(Host):
     def _config(self, sizes: dict[str, tuple[int, int]]) -> ControllerConfig:
         listen = ListenConfig(agents=Address(f"{self.name}:{PORT}"))
         apps = {name: AppConfig(cpu=Cpu(cpu), memory=Size(memory)) for name, (cpu, memory) in sizes.items()}
-        return ControllerConfig(standby=self.standby, listen=listen, apps=apps)
+        return ControllerConfig(
+            standby=self.standby, listen=listen, apps=apps, policy=Settings(burst=self.burst)
+        )

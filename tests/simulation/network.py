@@ -96,7 +96,9 @@ class Network:
     ) -> None:
         if answer.done() or process.dead:
             return
-        blocked = self.weather.blocks(source.name, target.name) or self.weather.blocks(target.name, source.name)
+        blocked = self.weather.blocks(source.name, target.name) or self.weather.blocks(
+            target.name, source.name
+        )
         if blocked or not target.on:
             again = (process, source, target, port, factory, answer)
             self.clockwork.after(SYN_AGAIN_S, self._knock, *again)

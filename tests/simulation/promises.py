@@ -20,6 +20,8 @@ MARGIN_BYTES = 2 * MIB - PAGE
 ROOM_BYTES = 40 * MIB
 # An order is answered within this time once all is calm.
 PENDING_S = 2.5
+# Memory that a kill set free is known, taken back and granted within this time.
+FREED_S = 2.0
 
 
 class Promises:
@@ -28,6 +30,7 @@ class Promises:
     def __init__(self, world: "World") -> None:
         self._world = world
         self.bounds: dict[tuple[str, Resource], float] = {}
+        self._killed_at: dict[str, float] = {}
         self._pending: dict[tuple[Resource, MemberKey, int], float] = {}
 
     # ---- promise 1 -----------------------------------------------------------------
@@ -44,6 +47,13 @@ class Promises:
             key: tuple[str, Resource] = (app, "cpu" if resource == "cpu" else "memory")
             self.bounds[key] += self.bounds.get((group.app, key[1]), 0)
 
+    def adopted(self, group: Group) -> None:
+        """What a stranger wrote while no agent was there: the next one takes it for what is in force."""
+        if group.cpu_ours is not None and group.cpu != group.cpu_ours and group.app in self._world.omega:
+            self.bounds[group.app, "cpu"] += min(charge(group.cpu), 10_000)
+        if group.memory_ours is not None and group.memory.max_bytes != group.memory_ours.max_bytes:
+            self.bounds[group.app, "memory"] += group.memory.max_bytes or 1 << 30
+
     def limited(self, group: Group) -> None:
         """Called after every write of a limit in any kernel."""
         world, app = self._world, group.app
@@ -55,7 +65,8 @@ class Promises:
             if held > self.bounds[key] + 0.001:
                 world.fault(
                     f"promise 1: {app} holds {held:g} {'millicores' if resource == 'cpu' else 'bytes'} "
-                    f"of {omega:g}" + (f" (falling from {self.bounds[key]:g})" if self.bounds[key] > omega else "")
+                    f"of {omega:g}"
+                    + (f" (falling from {self.bounds[key]:g})" if self.bounds[key] > omega else "")
                 )
             elif self.bounds[key] > omega:
                 self.bounds[key] = max(omega, min(self.bounds[key], max(held, self._counted(*key))))
@@ -89,6 +100,10 @@ class Promises:
         """A task was killed: with nothing wrong anywhere, there must have been no memory for it."""
         world, engine = self._world, self._world.engine()
         app = engine.apps.get(group.app) if engine else None
+        # What another one leaves behind is shared out within a second or two.
+        before, self._killed_at[group.app] = self._killed_at.get(group.app, -99.0), world.clockwork.now
+        if world.clockwork.now - before < FREED_S:
+            return
         if app is None or not world.calm() or group.memory_ours is None:
             return
         member = app.members.get(MemberKey(group.host, group.key))
@@ -99,8 +114,8 @@ class Promises:
         room = app.spec.memory - least - group.anon
         if group.anon < app.memory_ceiling(member) - ROOM_BYTES and room > ROOM_BYTES:
             world.fault(
-                f"promise 2: {group.name} was killed at {group.anon} bytes, and {group.app} had or could have "
-                f"{room} more"
+                f"promise 2: {group.name} was killed at {group.anon} bytes, and {group.app} had or could "
+                f"have {room} more"
             )
 
     # ---- at rest -------------------------------------------------------------------
@@ -124,8 +139,13 @@ class Promises:
         keys = {MemberKey(group.host, group.key) for group in world.groups()}
         for app in engine.apps.values():
             for resource, ledger in (("cpu", app.ledger), ("memory", app.memory)):
-                said += [f"{key} is counted for {resource} and does not exist" for key in ledger if key not in keys]
-            omega, held = app.spec.cpu, self.held(app.spec.name)
+                said += [
+                    f"{key} is counted for {resource} and does not exist" for key in ledger if key not in keys
+                ]
+            # No limit goes below its floor; a floor has its burst beside it.
+            floors = sum(app.floor(m) for m in app.members.values() if m.state == "managed")
+            omega = max(app.spec.cpu, floors * (1 + world.scenario.burst))
+            held = self.held(app.spec.name)
             if held > omega + 0.001:
                 said.append(f"promise 1: {app.spec.name} still holds {held:g} of {omega}")
         return said
@@ -133,23 +153,28 @@ class Promises:
     def _managed(self, app: App, group: Group) -> list[str]:
         key = MemberKey(group.host, group.key)
         said = self._booked("cpu", app.ledger, key, group) + self._booked("memory", app.memory, key, group)
-        if group.memory.max_bytes is not None and group.memory_ours is not None:
-            if group.memory.max_bytes < min(group.anon + MARGIN_BYTES, app.spec.memory):
-                member = app.members.get(key)
-                if app.memory.free > ROOM_BYTES and member is not None:
-                    said.append(f"promise 3: {group.name} has {group.memory.max_bytes} with {group.anon} in use")
+        limit = group.memory.max_bytes
+        tight = limit is not None and limit < min(group.anon + MARGIN_BYTES, app.spec.memory)
+        if tight and group.memory_ours is not None and app.memory.free > ROOM_BYTES:
+            said.append(f"promise 3: {group.name} has {limit} with {group.anon} in use")
         if group.stalled:
             said.append(f"promise 2: {group.name} waits for memory without end")
         return said
 
-    def _booked(self, resource: Resource, ledger: Ledger[MemberKey], key: MemberKey, group: Group) -> list[str]:
+    def _booked(
+        self, resource: Resource, ledger: Ledger[MemberKey], key: MemberKey, group: Group
+    ) -> list[str]:
         if key not in ledger:
             # Who asks for more than is left stays outside; it must then be as it came.
             room = ledger.free > (100 if resource == "cpu" else group.anon + ROOM_BYTES)
             ours = group.cpu_ours if resource == "cpu" else group.memory_ours
             if ours is not None:
                 return [f"promise 4: {group.name} holds {ours} ({resource}) that nobody counts"]
-            return [f"promise 4: {group.name} is not managed ({resource}), with {ledger.free} free"] if room else []
+            return (
+                [f"promise 4: {group.name} is not managed ({resource}), with {ledger.free} free"]
+                if room
+                else []
+            )
         entry, now = ledger[key], self._world.clockwork.now
         if entry.pending:
             since = self._pending.setdefault((resource, key, entry.rev), now)

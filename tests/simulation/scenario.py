@@ -35,6 +35,24 @@ class Scenario:
     apps: dict[str, tuple[int, int]]
     steps: tuple[Step, ...]
     standby: bool = False
+    burst: float = 0.0
+
+
+# What goes wrong in a run; some faults show only where much of one kind comes together.  Empty is anything.
+THEMES: dict[str, tuple[str, ...]] = {
+    "anything": (),
+    "more of anything": (),
+    "leaders": (
+        *("promote", "kill_controller", "kill_controller", "stop_controller"),
+        *("partition", "kill_agent", "reset", "slow"),
+    ),
+    "restarts": (
+        *("kill_controller", "kill_controller", "kill_agent", "crash_host", "partition"),
+        *("stop_agent", "fill_store", "resize"),
+    ),
+    "memory": ("resize", "partition", "stop_agent", "slow", "end", "restart"),
+    "wire": ("frames", "frames", "reset", "slow", "partition", "stop_agent"),
+}
 
 
 def make(seed: int) -> Scenario:
@@ -48,11 +66,16 @@ def make(seed: int) -> Scenario:
         for _ in range(rng.choice((1, 2, 2, 3))):
             containers.append(f"c{len(containers) + 1}")
             steps.append(_start(rng, round(rng.uniform(0, 0.3), 3), host, containers[-1], names))
+    theme = rng.choice(list(THEMES))
     for _ in range(rng.randint(6, 14)):
-        steps.append(_work(rng, round(rng.uniform(0.3, FAULTS_S), 3), containers))
+        at = round(rng.uniform(0.3, FAULTS_S), 3)
+        steps += [_work(rng, at, containers, memory=0.8 if theme == "memory" else 0.4)]
     for _ in range(rng.randint(2, 7)):
-        steps.append(_trouble(rng, round(rng.uniform(CALM_S, FAULTS_S), 3), list(hosts), containers, names))
-    return Scenario(seed, hosts, apps, tuple(sorted(steps, key=lambda step: step.at)), rng.random() < 0.3)
+        at = round(rng.uniform(CALM_S, FAULTS_S), 3)
+        steps += [_trouble(rng, at, THEMES[theme], list(hosts), containers, names)]
+    in_order = tuple(sorted(steps, key=lambda step: step.at))
+    standby = theme == "leaders" or rng.random() < 0.2
+    return Scenario(seed, hosts, apps, in_order, standby, rng.choice((0.0, 0.0, 0.2)))
 
 
 def _start(rng: Random, at: float, host: str, name: str, apps: list[str]) -> Step:
@@ -63,19 +86,25 @@ def _start(rng: Random, at: float, host: str, name: str, apps: list[str]) -> Ste
     return Step(at, "start", (host, name, rng.choice(apps), quota, limit, demand, used))
 
 
-def _work(rng: Random, at: float, containers: list[str]) -> Step:
-    name = rng.choice(containers)
-    match rng.randrange(4):
-        case 0:
-            return Step(at, "read_files", (name, rng.choice((0, 20, 60)) * MIB))
-        case 1:
-            size, rate = rng.choice((4, 20, 50, 90, 200)), rng.choice((10, 50, 100))
-            return Step(at, "grow", (name, size * MIB, rate * MIB))
-        case _:
-            return Step(at, "demand", (name, rng.choice((0, 30, 200, 700, 1500, 4000))))
+def _work(rng: Random, at: float, containers: list[str], *, memory: float) -> Step:
+    """A share of ``memory`` of the steps are about memory, the others about CPU."""
+    name, about = rng.choice(containers), rng.random()
+    if about < memory / 3:
+        return Step(at, "read_files", (name, rng.choice((0, 20, 60)) * MIB))
+    if about < memory:
+        size, rate = rng.choice((4, 20, 50, 90, 200)), rng.choice((10, 50, 100))
+        return Step(at, "grow", (name, size * MIB, rate * MIB))
+    return Step(at, "demand", (name, rng.choice((0, 30, 200, 700, 1500, 4000))))
 
 
-def _trouble(rng: Random, at: float, hosts: list[str], containers: list[str], apps: list[str]) -> Step:
+def _trouble(
+    rng: Random,
+    at: float,
+    theme: tuple[str, ...],
+    hosts: list[str],
+    containers: list[str],
+    apps: list[str],
+) -> Step:
     controller = rng.choice(("c0", "c0", "c1"))
     host, name, app = rng.choice(hosts), rng.choice(containers), rng.choice(apps)
     short, long = round(rng.uniform(0.05, 1.5), 3), round(rng.uniform(0.5, 5), 3)
@@ -90,7 +119,7 @@ def _trouble(rng: Random, at: float, hosts: list[str], containers: list[str], ap
         "partition": (host, rng.choice(("both", "in", "out")), long),
         "reset": (host,),
         "slow": (host, rng.choice((0.05, 0.3, 1.0)), long),
-        "frames": (rng.choice(("lose", "repeat", "swap")), rng.choice((0.02, 0.1)), short),
+        "frames": (rng.choice(("lose", "repeat", "swap")), rng.choice((0.02, 0.1)), long),
         "fill_disk": (host, long),
         "set_wall_clock": (host, rng.choice((-3600, 3600))),
         "end": (name,),
@@ -103,5 +132,5 @@ def _trouble(rng: Random, at: float, hosts: list[str], containers: list[str], ap
         "resize": (app, rng.choice((400, 800, 1500, 3000)), rng.choice((256, 512, 1024)) * MIB),
         "forget_app": (app, long),
     }
-    what = rng.choice(list(steps))
+    what = rng.choice(theme or tuple(steps))
     return Step(at, what, steps[what])

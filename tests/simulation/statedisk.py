@@ -1,7 +1,7 @@
 """The controller's state directory: what its store has made durable, and when.
 
-Stands in for the recovery and the writing thread of the real store (escra_controller/storage), which has tests
-on real disks.  A commit takes a while, and is reported a while after it is durable: a crash may come
+Stands in for the recovery and the writing thread of the real store (escra_controller/storage), which has
+tests on real disks.  A commit takes a while, and is reported a while after it is durable: a crash may come
 before, between and after.  On a full disk the store does what the real one does: it puts itself aside,
 says that everything is done, and leaves a mark for the next start, until it can write again.
 """

@@ -7,6 +7,7 @@ from random import Random
 
 from escra_common.messages import CpuLimit, MemoryLimit
 from escra_controller.engine import Engine
+from escra_controller.leadership import LOST_GRACE_S
 from tests.simulation import edges
 from tests.simulation.clockwork import Clock, Clockwork
 from tests.simulation.hosts import ControllerHost, Machine
@@ -25,7 +26,7 @@ EVENTS_KEPT = 60
 
 
 class World:
-    """``broken`` is the promise that did not hold, "" while all do.  ``digest`` stands for all that happened."""
+    """``broken`` is the promise that did not hold, "" while all do; ``digest`` is that of all that happened."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -46,7 +47,9 @@ class World:
         self._ended: list[Group] = []
         names = ["c0", "c1"] if scenario.standby else ["c0"]
         self.controllers = {
-            name: ControllerHost(self, name, self._clock(), self._accepted, standby=name != "c0")
+            name: ControllerHost(
+                self, name, self._clock(), self._accepted, standby=name != "c0", burst=scenario.burst
+            )
             for name in names
         }
         self.machines = {
@@ -163,7 +166,9 @@ class World:
         rng = self.clockwork.rng
         return Clock(1 + rng.uniform(-300, 300) * 1e-6, rng.uniform(0, 1e5), 1.8e9 + rng.uniform(-5, 5))
 
-    def step_start(self, host: str, name: str, app: str, quota: int, limit: int, demand: int, used: int) -> None:
+    def step_start(
+        self, host: str, name: str, app: str, quota: int, limit: int, demand: int, used: int
+    ) -> None:
         machine = self.machines[host]
         if machine.on and self._find(name) is None:
             self._next_key += 1
@@ -222,15 +227,24 @@ class World:
             self._trouble(0, lambda: None)
             cpu, limit = CpuLimit(quota or None, PERIOD_USEC), MemoryLimit(memory or None)
             self.machines[group.host].update_container(group, dict(group.labels), cpu, limit)
+            self._if_unwatched(group.host)
 
     def step_foreign_cpu(self, name: str, quota: int) -> None:
         if (group := self._find(name)) and group.cpu_ours is not None:
             group.write_cpu(CpuLimit(quota or None, PERIOD_USEC), ours=False)
+            self._if_unwatched(group.host)
 
     def step_foreign_memory(self, name: str, limit: int) -> None:
         if (group := self._find(name)) and group.memory_ours and (limit == 0 or group.used + 4 * MIB < limit):
             self._trouble(0, lambda: None)
             group.write_memory(MemoryLimit(limit or None), ours=False)
+            self._if_unwatched(group.host)
+
+    def _if_unwatched(self, host: str) -> None:
+        machine = self.machines[host]
+        if not machine.alive:
+            for group in machine.groups.values():
+                self.promises.adopted(group)
 
     def step_refuse(self, name: str, lasts_s: float) -> None:
         if group := self._find(name):
@@ -239,6 +253,7 @@ class World:
 
     def step_kill_agent(self, host: str, down_s: float) -> None:
         self.machines[host].kill()
+        self._if_unwatched(host)
         self._trouble(down_s, self.machines[host].start)
 
     def step_stop_agent(self, host: str, lasts_s: float) -> None:
@@ -276,7 +291,7 @@ class World:
 
     def step_slow(self, host: str, extra_s: float, lasts_s: float) -> None:
         self.network.slow[host] = extra_s
-        self._trouble(lasts_s, lambda: self.network.slow.pop(host, None) and None)
+        self._trouble(lasts_s, lambda: self.network.slow.update({host: 0.0}))
 
     def step_frames(self, fault: str, share: float, lasts_s: float) -> None:
         setattr(self.network.weather, fault, share)
@@ -286,6 +301,8 @@ class World:
         if controller := self.controllers.get(name):
             controller.state.full = True
             self._trouble(lasts_s, lambda: setattr(controller.state, "full", False))
+            # Should it lose its memory meanwhile, it gives nothing for a while.
+            self._troubled_until += LOST_GRACE_S
 
     def step_fill_disk(self, host: str, lasts_s: float) -> None:
         machine = self.machines[host]
