@@ -26,7 +26,7 @@ EVENTS_KEPT = 60
 
 
 class World:
-    """``broken`` is the promise that did not hold, "" while all do; ``digest`` is that of all that happened."""
+    """``broken`` is the promise that did not hold, "" while all do; ``digest`` is of all that happened."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
