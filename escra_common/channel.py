@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, TypeVar
 
 from escra_common.errors import WireError
 from escra_common.messages import Bye, Heartbeat, Message
 from escra_common.session import Session
 from escra_common.tls import reason
+
+T = TypeVar("T")
 
 READ_BYTES = 1 << 16
 # A peer that lets this much pile up does not keep up, and everything here is a level that
@@ -82,3 +85,27 @@ class Heartbeats:
 
     def __call__(self) -> Heartbeat:
         return Heartbeat()
+
+
+async def converse(main: Coroutine[Any, Any, T], *beside: Coroutine[Any, Any, None]) -> T:
+    """What ``main`` returns, with others beside it until then.
+
+    Raises the first WireError of any of them, and CancelledError also when that came at the same moment: the
+    TaskGroup of Python 3.11 would swallow it.
+    """
+    failure: WireError | None = None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            others = [tasks.create_task(each) for each in beside]
+            result = await main
+            for other in others:
+                other.cancel()
+    except* WireError as group:
+        first = group.exceptions[0]
+        assert isinstance(first, WireError)
+        failure = first
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError
+    if failure is not None:
+        raise failure
+    return result
