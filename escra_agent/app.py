@@ -1,6 +1,7 @@
 """The agent, put together: sources, tick, link and signals around one roster."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,6 +46,10 @@ log = structlog.get_logger()
 
 # How finely a period boundary is looked for while a write waits for one.
 BOUNDARY_POLL_S = 0.002
+# So long Docker may take to say what runs, before what nobody else claims is given back.
+SOURCES_S = 30.0
+# A disk that was full may have room again.
+RECORD_AGAIN_S = 5.0
 # What a reload does not change.
 FIXED_KEYS = (
     "controller",
@@ -88,7 +93,7 @@ class Agent:
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
         self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
         self._roster.original_behind = self._units.original_behind
-        self._all_found = False
+        self._all_found = asyncio.Event()
         self._cgroups = CgroupSource(self._roster, self._hierarchy)
         self._boot_id = BOOT_ID.read_text().strip()
         self._standing = StandingFile(config.state_path / "standing.json", self._boot_id)
@@ -131,9 +136,10 @@ class Agent:
                 tasks.create_task(self._cgroups.run())
                 tasks.create_task(self._follow_docker())
                 tasks.create_task(self._reload())
-                tasks.create_task(self._link.run())
+                tasks.create_task(self._follow_controller())
                 tasks.create_task(self._renewal.run())
                 tasks.create_task(self._restore_unclaimed())
+                tasks.create_task(self._record_again())
                 log.info("agent started", version=__version__, controller=str(self._config.controller))
                 ready()
         finally:
@@ -172,7 +178,7 @@ class Agent:
             self._keeper.gone, self._memory.gone = [], []
             for tracked in gone:
                 await self._roster.detach(tracked)
-            self._units.tick(claimed=self._all_found)
+            self._units.tick(claimed=self._all_found.is_set())
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:
                 self._roster.gate.tick()
@@ -194,10 +200,23 @@ class Agent:
         self._docker_known.set()
 
     async def _restore_unclaimed(self) -> None:
-        """Only when all sources have spoken is it known whom nobody claims."""
-        await self._docker_known.wait()
+        """Only when all sources have spoken is it known whom nobody claims; a dead one is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SOURCES_S):
+                await self._docker_known.wait()
         await self._roster.restore_unclaimed()
-        self._all_found = True
+        self._all_found.set()
+
+    async def _follow_controller(self) -> None:
+        """What a snapshot does not list does not exist: none is sent before all that was limited is known."""
+        if self._roster.unclaimed:
+            await self._all_found.wait()
+        await self._link.run()
+
+    async def _record_again(self) -> None:
+        while True:
+            await asyncio.sleep(RECORD_AGAIN_S)
+            await self._roster.record_again()
 
     async def _reload(self) -> None:
         while True:

@@ -170,7 +170,9 @@ class Allocator:
         }
         for key, limit in donations(left, welcome, holdings).items():
             member = app.members[key]
-            if holdings[key].limit - limit > LEAST_SHARE * holdings[key].limit:
+            # What is above Ω is collected to the last bit.
+            least = 0 if app.ledger.counted > app.ledger.omega else LEAST_SHARE * holdings[key].limit
+            if holdings[key].limit - limit > least:
                 numbers = {"fair_cores": fair[key] / 1000, "used_cores": member.demand.used() / 1000}
                 wish = Wish(limit, "share", f"it holds more than its fair share and {why}", numbers)
                 self._order(r, member, limit, wish)

@@ -56,7 +56,7 @@ class MemoryAllocator:
             return
         until = max(r.now, self._grace_until) + self._s.ask_s
         if memory.waiting is None:
-            memory.waiting = Waiting(need, self._target(memory.limit, need), until)
+            memory.waiting = Waiting(need, self._target(_has(r, member, need), need), until)
         else:
             memory.waiting = replace(memory.waiting, need=need)
         self.settle(r)
@@ -125,7 +125,7 @@ class MemoryAllocator:
         app, memory, waiting = r.app, member.memory, member.memory.waiting
         if waiting is None or memory.limit is None or r.now < self._grace_until:
             return
-        limit, ceiling = memory.limit, app.memory_ceiling(member)
+        limit, ceiling = _has(r, member, waiting.need), app.memory_ceiling(member)
         # What an order under way still counts above the limit is its own.
         room = app.memory.free + app.memory[member.key].counted - limit
         wanted = min(waiting.target, ceiling) - limit
@@ -224,7 +224,9 @@ class MemoryAllocator:
         rest = {key: self._above(r.app, m, m.memory.needed) - given[key] for key, m in givers.items()}
         more = proportionally(wanted - sum(given.values()), {k: max(0, v) for k, v in rest.items()})
         for key, member in givers.items():
-            target = (member.memory.limit or 0) - given[key] - more[key]
+            # Spread over many it comes to little from each, but nothing less is worth a write.
+            give = given[key] + more[key] and max(given[key] + more[key], self._least_cut(member))
+            target = (member.memory.limit or 0) - min(give, given[key] + max(0, rest[key]))
             numbers = {"needed_mib": member.memory.needed / MIB}
             wish = Wish(target, "give", f"it does not need the rest, and {why}", numbers)
             self._cut(r, member, target, wish)
@@ -243,9 +245,11 @@ class MemoryAllocator:
         )
 
     def _cut(self, r: Round, member: Member, target: int, wish: Wish) -> None:
-        limit = member.memory.limit or 0
-        if limit - target >= max(LEAST_CUT_BYTES, int(LEAST_CUT * limit)):
+        if (member.memory.limit or 0) - target >= self._least_cut(member):
             self._order(r, member, target, wish)
+
+    def _least_cut(self, member: Member) -> int:
+        return max(LEAST_CUT_BYTES, int(LEAST_CUT * (member.memory.limit or 0)))
 
     def _cuts_under_way(self, r: Round) -> bool:
         ledger = r.app.memory
@@ -332,6 +336,14 @@ class MemoryAllocator:
 
     def _margin(self, use: int) -> int:
         return max(int(self._s.margin_min), int(self._s.margin * use))
+
+
+def _has(r: Round, member: Member, need: MemoryNeed) -> int:
+    """The limit that a grant must raise: where a cut is under way that may end early, the one it asked at.
+
+    An order for less than it has would be no answer, and there is no other to come.
+    """
+    return max(member.memory.limit or 0, min(need.limit_bytes, r.app.memory[member.key].counted))
 
 
 def _as_it_went(wish: Wish, ack: MemoryAck) -> Wish:

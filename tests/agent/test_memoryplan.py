@@ -221,6 +221,17 @@ def test_a_cut_on_its_way_is_no_answer() -> None:
     assert plan.asked is not None
 
 
+@BOTH
+def test_an_order_for_what_there_is_answers_too(shape: Shape) -> None:
+    """A need that met a cut on its way: granted is what the cut, ending early, had left."""
+    plan = short(shape, paused=True)
+    assert plan.take(MemoryOrder(1, 2, 64 * MIB))
+    see(plan, 64 * MIB, 0, 10.2)
+    need = ask(plan, 10.2, paused=True)
+    assert need is not None
+    assert need.serial == 2
+
+
 def test_an_old_order_is_void() -> None:
     plan = managed()
     assert plan.take(MemoryOrder(1, 5, 80 * MIB))
