@@ -88,24 +88,23 @@ class Heartbeats:
 
 
 async def converse(main: Coroutine[Any, Any, T], *beside: Coroutine[Any, Any, None]) -> T:
-    """What ``main`` returns, with others beside it until then.
+    """What ``main`` returns, with others beside it until then; the first error of any of them is raised.
 
-    Raises the first WireError of any of them, and CancelledError also when that came at the same moment: the
-    TaskGroup of Python 3.11 would swallow it.
+    Not a TaskGroup: that cancels the task it is in when a child fails, and in Python 3.11 such a cancellation
+    can outlive it and end whoever goes on after the error, or swallow one that was meant.
     """
-    failure: WireError | None = None
+    talk = asyncio.create_task(main)
+    tasks: list[asyncio.Task[Any]] = [talk, *(asyncio.create_task(each) for each in beside)]
     try:
-        async with asyncio.TaskGroup() as tasks:
-            others = [tasks.create_task(each) for each in beside]
-            result = await main
-            for other in others:
-                other.cancel()
-    except* WireError as group:
-        first = group.exceptions[0]
-        assert isinstance(first, WireError)
-        failure = first
-    if (task := asyncio.current_task()) is not None and task.cancelling():
-        raise asyncio.CancelledError
-    if failure is not None:
-        raise failure
-    return result
+        while not talk.done():
+            await asyncio.wait(
+                [task for task in tasks if not task.done()], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in tasks:
+                if task.done():
+                    task.result()
+        return talk.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
