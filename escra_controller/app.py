@@ -101,6 +101,8 @@ class Controller:
         """From now on agents are taken; hosts from before are counted at what they may hold."""
         config, now, lost = self._config, time.monotonic(), self._leadership.lost
         grace_s = max(config.grace_s, LOST_GRACE_S) if lost else config.grace_s
+        if self._leadership.remembers:
+            grace_s = 0.0  # who is not back yet is counted all the same
         self._engine = Engine(config.policy, now, grace_s, config.memory, self._leadership.bounds)
         self._desk = self._new_desk()
         self._handle(AppsConfigured(config.specs()))
