@@ -78,6 +78,9 @@ class Gate:
                     self._tell_room(tracked, resource)
 
     def reload(self, caps: HostCaps) -> None:
+        """From now on these; what is in force beyond them stays, until an order leads back."""
+        if caps == self.caps:
+            return
         self.caps = caps
         for tracked in self._tracked.values():
             tracked.caps = caps

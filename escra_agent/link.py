@@ -10,7 +10,7 @@ import structlog
 
 from escra_agent.dialing import Dialer
 from escra_agent.standing import StandingError, StandingFile
-from escra_common.channel import Channel, Heartbeats
+from escra_common.channel import Channel, Heartbeats, converse
 from escra_common.configfile import Address
 from escra_common.errors import WireError
 from escra_common.expiry import Expiry
@@ -123,29 +123,23 @@ class Link:
             channel.close()
 
     async def _converse(self, channel: Channel, address: Address) -> tuple[str, bool]:
-        ended: tuple[str, bool] = ("the controller closed the connection", True)
+        beside = channel.keep_alive(self._totals), self._dialer.look_around(address)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                beside = [
-                    tasks.create_task(channel.keep_alive(self._totals)),
-                    tasks.create_task(self._dialer.look_around(address)),
-                ]
-                async for message in channel.messages():
-                    if isinstance(message, Bye):
-                        ended = message.reason, message.retry
-                        break
-                    await self._take(channel, message)
-                for task in beside:
-                    task.cancel()
-        except* WireError as group:
-            error = group.exceptions[0]
-            assert isinstance(error, WireError)
+            ended = await converse(self._listen(channel), *beside)
+        except WireError as error:
             ended = str(error), error.retry
             channel.close(str(error))
         if channel.session.peer is None and self._dialer.uses_tls:
             # A server refuses a certificate after its own part of the handshake is over.
             ended = f"{ended[0]} before its HELLO; does it refuse our certificate? Its journal says", ended[1]
         return ended
+
+    async def _listen(self, channel: Channel) -> tuple[str, bool]:
+        async for message in channel.messages():
+            if isinstance(message, Bye):
+                return message.reason, message.retry
+            await self._take(channel, message)
+        return "the controller closed the connection", True
 
     async def _take(self, channel: Channel, message: Message) -> None:
         match message:

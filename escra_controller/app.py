@@ -6,7 +6,6 @@ import errno
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +101,8 @@ class Controller:
         """From now on agents are taken; hosts from before are counted at what they may hold."""
         config, now, lost = self._config, time.monotonic(), self._leadership.lost
         grace_s = max(config.grace_s, LOST_GRACE_S) if lost else config.grace_s
+        if self._leadership.remembers:
+            grace_s = 0.0  # who is not back yet is counted all the same
         self._engine = Engine(config.policy, now, grace_s, config.memory, self._leadership.bounds)
         self._desk = self._new_desk()
         self._handle(AppsConfigured(config.specs()))
@@ -131,12 +132,15 @@ class Controller:
         finally:
             self._leadership.close()
 
-    def _control_socket(self) -> AbstractContextManager[socket.socket]:
+    @contextlib.contextmanager
+    def _control_socket(self) -> Iterator[socket.socket]:
         listen = self._config.listen
-        try:
-            return control_socket(Path(listen.control), listen.group)
-        except ConfigError as error:
-            raise ConfigError(f"{error}{self._beside()}") from error
+        with contextlib.ExitStack() as stack:
+            try:
+                control = stack.enter_context(control_socket(Path(listen.control), listen.group))
+            except ConfigError as error:
+                raise ConfigError(f"{error}{self._beside()}") from error
+            yield control
 
     def _beside(self) -> str:
         """Why an address may be taken."""
@@ -203,7 +207,8 @@ class Controller:
     def _asked(self, request: dict[str, Any]) -> tuple[Any, list[Instruction]]:
         leadership = self._leadership
         if request.get("op") == "promote":
-            leadership.promote(msgspec.convert(request, Promote).hosts)
+            hosts = msgspec.convert(request, Promote).hosts.split(",")
+            leadership.promote(host.strip() for host in hosts if host.strip())
             return {"epoch": leadership.epoch, "hosts": sorted(leadership.met_hosts)}, []
         if leadership.role != "leader" and request.get("op") != "status":
             raise Refused("this controller is a standby; ask the one that leads")

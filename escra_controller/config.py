@@ -57,7 +57,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: MemorySettings = MemorySettings()
     apps: dict[AppName, AppConfig] = {}
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    # How long after a start nothing grows, so that agents can report what they still hold.
+    # How long after a first start nothing grows, so that agents can report what they still hold.
     grace_s: Annotated[float, Meta(ge=0, le=600)] = 2.0
 
     @property

@@ -49,7 +49,7 @@ def promote(hosts: tuple[str, ...], path: Path) -> None:
     with command.refusing(PROGRAM):
         config = load_config(path)
     try:
-        data = query(Path(config.listen.control), {"op": "promote", "hosts": list(hosts)})
+        data = query(Path(config.listen.control), {"op": "promote", "hosts": ",".join(hosts)})
     except QueryError as error:
         click.echo(f"{PROGRAM}: {error}", err=True)
         raise click.exceptions.Exit(error.code) from error

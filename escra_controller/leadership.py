@@ -138,6 +138,12 @@ class Leadership:
         return self._recovered.lost if self._recovered else ""
 
     @property
+    def remembers(self) -> bool:
+        """Whether every host that can hold limits of ours is known from the start."""
+        found = self.recovered
+        return found.starts > 1 and not found.lost and self.epoch == found.generation
+
+    @property
     def bounds(self) -> BoundRows:
         """As they were at the start, with what was learned as a standby."""
         return {**self.recovered.bounds, **{(host, ALL_APPS): EVERYTHING for host in self.met_hosts}}

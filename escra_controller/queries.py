@@ -79,9 +79,9 @@ class Forget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 class Promote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="promote"):
-    """A standby is to lead; ``hosts`` may hold limits, beside those it has met."""
+    """A standby is to lead; ``hosts``, separated by commas, may hold limits, beside those it has met."""
 
-    hosts: list[str] = []
+    hosts: str = ""
 
 
 Query = Status | Apps | Ps | Agents | Explain | Events | Set | Forget

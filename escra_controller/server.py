@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 import structlog
 
-from escra_common.channel import Channel, Heartbeats
+from escra_common.channel import Channel, Heartbeats, converse
 from escra_common.errors import WireError
 from escra_common.expiry import Expiry
 from escra_common.messages import (
@@ -108,19 +108,13 @@ class AgentServer:
         """Serve one connection to its end; whatever the peer does ends here."""
         channel = Channel(reader, writer, Session(self._hello, time.monotonic()))
         self._open += 1
-        alive: asyncio.Task[None] | None = None
         try:
             if self._open > MAX_CONNECTIONS:
                 raise WireError(f"{MAX_CONNECTIONS} connections are open already")
-            async with asyncio.TaskGroup() as tasks:
-                alive = tasks.create_task(channel.keep_alive(Heartbeats()))
-                await self._converse(channel)
-                alive.cancel()
-        except* WireError as group:
-            error = group.exceptions[0]
-            assert isinstance(error, WireError)
+            await converse(self._listen(channel), channel.keep_alive(Heartbeats()))
+        except WireError as error:
             self._part(channel, str(error), retry=error.retry, fault=True)
-        except* asyncio.CancelledError:
+        except asyncio.CancelledError:
             channel.close("the controller is stopping")
             raise
         finally:
@@ -128,7 +122,7 @@ class AgentServer:
             self._part(channel, "the agent closed the connection")
             channel.close()
 
-    async def _converse(self, channel: Channel) -> None:
+    async def _listen(self, channel: Channel) -> None:
         messages = channel.messages()
         async with contextlib.aclosing(messages):
             containers: list[Container] = []

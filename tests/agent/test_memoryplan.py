@@ -384,3 +384,15 @@ def test_whatever_happens_serials_and_answers_stay_in_order(
         elif answer == "deny":
             assert plan.deny(serial, "no", now) is (plan.denied is not None and plan.denied.since == now)
         assert not (plan.asked and plan.asked.serial != serial)
+
+
+def test_a_refused_order_voids_the_cut_before_it_and_leaves_the_need_open() -> None:
+    plan = managed(limit_bytes=64 * MIB)
+    see(plan, 63 * MIB, 0, 1.0)
+    assert plan.need(1.0, paused=True, seen_usec=0) is not None
+    turn = plan.turn
+    assert plan.refuse(MemoryOrder(1, 2, 1 << 40))
+    assert plan.turn != turn
+    assert plan.asked is not None
+    assert not plan.take(MemoryOrder(1, 2, 128 * MIB))
+    assert plan.take(MemoryOrder(1, 3, 128 * MIB))

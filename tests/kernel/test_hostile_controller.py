@@ -68,6 +68,7 @@ def scene(hierarchy: Hierarchy) -> Iterator[Scene]:
         pair.start("agent")
         controller.meet(*NAMES)
         yield Scene(groups, pair, controller)
+        pair.stop("agent")
 
 
 def test_cpu_orders_outside_are_refused_as_a_whole(scene: Scene) -> None:
