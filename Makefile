@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 
-.PHONY: venv demo test test-quick test-host fuzz clean
+.PHONY: venv demo test test-quick test-host fuzz simulate clean
 
 venv: $(STAMP)
 
@@ -34,6 +34,11 @@ fuzz: $(VENV)/.fuzz
 $(VENV)/.fuzz: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group fuzz
 	touch $@
+
+# Another 10,000 runs, one run again, a planted fault: make simulate SEEDS=10000; SEED=7; PLANT=host-forgotten
+SEEDS ?= 2000
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(PLANT),--plant $(PLANT))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

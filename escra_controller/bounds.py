@@ -113,6 +113,7 @@ class Absent:
     def __init__(self, bounds: Mapping[str, Bound], altogether: Bound) -> None:
         self._bounds = dict(bounds)
         self._most = altogether
+        self._been_back: set[str] = set()
 
     @property
     def reserved(self) -> Bound:
@@ -125,8 +126,11 @@ class Absent:
         return host in self._bounds
 
     def joined(self, host: str, held: Bound) -> None:
+        """What it brings the first time was part of the sum; what it brings later was granted since."""
         self._bounds.pop(host, None)
-        self._most = self._most.less(held)
+        if host not in self._been_back:
+            self._been_back.add(host)
+            self._most = self._most.less(held)
 
     def forgotten(self, host: str) -> None:
         """A person, or its lease, says that it holds nothing any more."""

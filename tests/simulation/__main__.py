@@ -5,6 +5,7 @@ things that happened.  ``--seed K`` runs just that one; ``--plant NAME`` plants 
 should be found.
 """
 
+import contextlib
 import multiprocessing
 import sys
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import click
 
 from tests.simulation import edges
+from tests.simulation.planted import PLANTS, planted
 from tests.simulation.scenario import Scenario, make
 from tests.simulation.shrink import shrink
 from tests.simulation.world import World
@@ -71,8 +73,15 @@ def explain(result: Result) -> str:
 @click.option("--first", default=0, help="The first seed.")
 @click.option("--seed", default=None, type=int, help="Just this one.")
 @click.option("--jobs", default=2, help="How many processes.")
+@click.option("--plant", default=None, type=click.Choice(list(PLANTS)), help="A fault to plant first.")
 @click.option("--keep-going", is_flag=True, help="Count failures rather than explain the first.")
-def main(seeds: int, first: int, seed: int | None, jobs: int, keep_going: bool) -> None:
+def main(seeds: int, first: int, seed: int | None, jobs: int, plant: str | None, keep_going: bool) -> None:
+    """Run the simulation."""
+    with planted(plant) if plant else contextlib.nullcontext():
+        _run(seeds, first, seed, jobs, keep_going)
+
+
+def _run(seeds: int, first: int, seed: int | None, jobs: int, keep_going: bool) -> None:
     began = time.monotonic()
     chosen = range(first, first + seeds) if seed is None else range(seed, seed + 1)
     click.echo(f"seeds {chosen.start} to {chosen.stop - 1}")

@@ -192,9 +192,11 @@ class Machine(Host):
         had = self._containers[group.id]
         group.labels = labels
         if cpu != group.cpu_original:
+            group.cpu_former.append(group.cpu_original)
             group.cpu_original = cpu
             group.write_cpu(cpu, ours=False)
         if memory != group.memory_original:
+            group.memory_former.append(group.memory_original)
             group.memory_original = memory
             group.write_memory(memory, ours=False)
         changed = DockerContainer(had.id, had.name, had.pid, labels, cpu, "", memory.max_bytes, None)

@@ -64,6 +64,9 @@ class Group:
 
     cpu_original: CpuLimit = field(init=False)
     memory_original: MemoryLimit = field(init=False)
+    # Those it had before somebody changed them: an agent that died meanwhile may know no better.
+    cpu_former: list[CpuLimit] = field(default_factory=list)
+    memory_former: list[MemoryLimit] = field(default_factory=list)
     cpu_ours: CpuLimit | None = None
     memory_ours: MemoryLimit | None = None
     armed: bool = False
@@ -141,7 +144,7 @@ class Group:
         self.cpu = limit
         self.cpu_writes += 1
         if ours:
-            self.cpu_ours = None if limit == self.cpu_original else limit
+            self.cpu_ours = None if limit in (self.cpu_original, *self.cpu_former) else limit
         self.notices.limited(self)
 
     # ---- memory --------------------------------------------------------------------
@@ -244,7 +247,7 @@ class Group:
         """Its own limit, or as near to that as what is in use allows."""
         had = self.memory_original.max_bytes
         least = self.anon + LEAST_BAND_BYTES
-        return limit == self.memory_original or (
+        return limit in (self.memory_original, *self.memory_former) or (
             had is not None and had < self.anon and limit.max_bytes == least // PAGE * PAGE
         )
 

@@ -187,11 +187,14 @@ class Promises:
 
     def _given_back(self, group: Group) -> list[str]:
         said = []
-        if group.cpu != group.cpu_original:
+        # An agent knows of a `docker update` only if it lived then, and its disk took it.
+        faultless = len(self._world.machines[group.host].processes) == 1
+        cpu = [group.cpu_original, *([] if faultless else group.cpu_former)]
+        memory = [group.memory_original, *([] if faultless else group.memory_former)]
+        if group.cpu not in cpu:
             said.append(f"promise 4: {group.name} has {group.cpu}, and came with {group.cpu_original}")
-        had, has = group.memory_original.max_bytes, group.memory.max_bytes
-        fits = had is None or group.anon + 4 * MIB < had
-        if (has != had or group.memory.high_bytes != group.memory_original.high_bytes) and fits:
+        fits = all(had.max_bytes is None or group.anon + 4 * MIB < had.max_bytes for had in memory)
+        if group.memory not in memory and fits:
             said.append(f"promise 4: {group.name} has {group.memory}, and came with {group.memory_original}")
         if group.armed:
             said.append(f"promise 4: the OOM killer of {group.name} is still off")
