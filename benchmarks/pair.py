@@ -46,6 +46,7 @@ class Pair:
                 self.processes[name] = subprocess.Popen(
                     [sys.executable, "-m", f"escra_{name}.daemon", "run", "--config", f"{name}.toml"],
                     cwd=self.folder,
+                    env=os.environ | {"STATE_DIRECTORY": str(self.folder / f"{name}-state")},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

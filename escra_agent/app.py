@@ -1,13 +1,17 @@
 """The agent, put together: sources, tick, link and signals around one roster."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 import structlog
 
+from escra_agent.caps import HostCaps
 from escra_agent.config import AgentConfig, load_config
+from escra_agent.dialing import Dialer
+from escra_agent.fallback import Fallback
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.keeper import Keeper
 from escra_agent.link import Link, Order
@@ -16,6 +20,9 @@ from escra_agent.memorykeeper import MemoryKeeper
 from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
 from escra_agent.roster import Roster
 from escra_agent.sources import CgroupSource, DockerSource
+from escra_agent.standing import StandingFile, lease_clock_s
+from escra_agent.unitfiles import UnitFiles
+from escra_agent.unitfollower import UnitFollower
 from escra_common import __version__
 from escra_common.channel import Heartbeats
 from escra_common.errors import EscraError
@@ -29,16 +36,32 @@ from escra_common.messages import (
     SetLimits,
     SetMemory,
 )
+from escra_common.renewal import Renewal
 from escra_common.service import Watchdog, on_signals, ready, status
 from escra_common.session import hello
 from escra_common.ticker import Ticker
+from escra_common.tls import Credentials
 
 log = structlog.get_logger()
 
 # How finely a period boundary is looked for while a write waits for one.
 BOUNDARY_POLL_S = 0.002
+# So long Docker may take to say what runs, before what nobody else claims is given back.
+SOURCES_S = 30.0
+# A disk that was full may have room again.
+RECORD_AGAIN_S = 5.0
 # What a reload does not change.
-FIXED_KEYS = ("controller", "host", "interval", "state_dir", "tls", "docker", "memory", "log_level")
+FIXED_KEYS = (
+    "controller",
+    "host",
+    "interval",
+    "state_dir",
+    "tls",
+    "docker",
+    "memory",
+    "systemd",
+    "log_level",
+)
 
 
 class Totals(Heartbeats):
@@ -59,20 +82,40 @@ class Agent:
         self._store = OriginalsStore(config.originals_path)
         self._cutter = Cutter()
         self._roster = Roster(
-            self._hierarchy, self._store, self._send, self._cutter, manage_memory=config.memory.enabled
+            self._hierarchy,
+            self._store,
+            self._send,
+            self._cutter,
+            manage_memory=config.memory.enabled,
+            caps=_host_caps(config),
         )
         self._keeper = Keeper(self._roster, self._send)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
+        self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
+        self._roster.original_behind = self._units.original_behind
+        self._all_found = asyncio.Event()
         self._cgroups = CgroupSource(self._roster, self._hierarchy)
+        self._boot_id = BOOT_ID.read_text().strip()
+        self._standing = StandingFile(config.state_path / "standing.json", self._boot_id)
+        credentials = Credentials(config.tls, server=False) if config.tls else None
         self._link = Link(
-            config, self._greeting(), Totals(self), self._snapshot, self._obey, self._memory.link
+            self._standing,
+            Dialer(config.controller, self._greeting(), self._standing.standing, credentials),
+            Totals(self),
+            self._snapshot,
+            self._obey,
+            self._memory.link,
         )
+        self._renewal = Renewal(credentials, self._link.certificates)
+        self._fallback = Fallback(self._standing.standing, self._roster, self._keeper, self._memory)
         self._ticker = Ticker(config.interval)
         self._watchdog = Watchdog()
         self._boundary_wanted = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._docker_known = asyncio.Event()
-        self._releases: set[asyncio.Task[None]] = set()
+        # By container: the one under way, and the last order given meanwhile.
+        self._releases: dict[int, asyncio.Task[None]] = {}
+        self._release_next: dict[int, Release] = {}
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once the containers are known and the tick runs."""
@@ -80,7 +123,10 @@ class Agent:
             log.warning("original limits", reason=line)
         for line in disarm_all(self._store, self._hierarchy):
             log.warning("OOM killer still off", reason=line)
+        if self._standing.trouble:
+            log.warning("leadership", reason=self._standing.trouble)
         self._memory.start()
+        self._units.start()
         try:
             await self._cgroups.configure(self._config.cgroup)
             async with asyncio.TaskGroup() as tasks:
@@ -90,15 +136,19 @@ class Agent:
                 tasks.create_task(self._cgroups.run())
                 tasks.create_task(self._follow_docker())
                 tasks.create_task(self._reload())
-                tasks.create_task(self._link.run())
+                tasks.create_task(self._follow_controller())
+                tasks.create_task(self._renewal.run())
                 tasks.create_task(self._restore_unclaimed())
-                log.info("agent started", version=__version__, controller=self._config.controller)
+                tasks.create_task(self._record_again())
+                log.info("agent started", version=__version__, controller=str(self._config.controller))
                 ready()
         finally:
             self._link.close()
             self._memory.close()
             await self._cutter.close()
-            if self._config.fallback.on_stop == "restore":
+            restore = self._config.fallback.on_stop == "restore"
+            await self._units.close(remove=restore)
+            if restore:
                 await self._roster.restore_everything()
             self._roster.close()
 
@@ -111,6 +161,8 @@ class Agent:
             writes=self._keeper.writes,
             refill_usec=self._keeper.refill_usec,
             memory_writes=self._memory.writes,
+            sent_usec=round(lease_clock_s() * 1e6),
+            terms=self._link.terms,
         )
 
     # ---- tasks ---------------------------------------------------------------------
@@ -126,9 +178,12 @@ class Agent:
             self._keeper.gone, self._memory.gone = [], []
             for tracked in gone:
                 await self._roster.detach(tracked)
+            self._units.tick(claimed=self._all_found.is_set())
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:
+                self._roster.gate.tick()
                 self._send(self.totals())
+                self._fallback.tick(lease_clock_s(), linked=self._link.up)
                 status(self._summary())
 
     async def _write_at_boundaries(self) -> None:
@@ -145,14 +200,29 @@ class Agent:
         self._docker_known.set()
 
     async def _restore_unclaimed(self) -> None:
-        """Only when all sources have spoken is it known whom nobody claims."""
-        await self._docker_known.wait()
+        """Only when all sources have spoken is it known whom nobody claims; a dead one is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SOURCES_S):
+                await self._docker_known.wait()
         await self._roster.restore_unclaimed()
+        self._all_found.set()
+
+    async def _follow_controller(self) -> None:
+        """What a snapshot does not list does not exist: none is sent before all that was limited is known."""
+        if self._roster.unclaimed:
+            await self._all_found.wait()
+        await self._link.run()
+
+    async def _record_again(self) -> None:
+        while True:
+            await asyncio.sleep(RECORD_AGAIN_S)
+            await self._roster.record_again()
 
     async def _reload(self) -> None:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
+            self._renewal.renew()
             try:
                 config = load_config(self._path)
             except EscraError as error:
@@ -162,6 +232,7 @@ class Agent:
                 continue
             fixed = [name for name in FIXED_KEYS if getattr(config, name) != getattr(self._config, name)]
             self._config = config
+            self._roster.gate.reload(_host_caps(config))
             await self._cgroups.configure(config.cgroup)
             log.info("configuration reloaded", kind="config_reloaded")
             if fixed:
@@ -186,19 +257,27 @@ class Agent:
                 self._boundary_wanted.set()
             case SetMemory():
                 self._memory.obey(order)
+                self._units.look(single.key for single in order.orders)
             case DenyMemory():
                 self._memory.deny(order)
             case Release():
-                # Giving memory back may take seconds; others must not wait for their orders.
-                task = asyncio.create_task(self._keeper.release(order))
-                self._releases.add(task)
-                task.add_done_callback(self._releases.discard)
+                self._release_next[order.key] = order
+                if order.key not in self._releases:
+                    self._releases[order.key] = asyncio.create_task(self._release(order.key))
+
+    async def _release(self, key: int) -> None:
+        """Giving memory back may take seconds; others must not wait for their orders."""
+        try:
+            while (order := self._release_next.pop(key, None)) is not None:
+                await self._keeper.release(order)
+        finally:
+            del self._releases[key]
 
     def _greeting(self) -> Hello:
         return hello(
             "agent",
             self._config.host_name,
-            boot_id=BOOT_ID.read_text().strip(),
+            boot_id=self._boot_id,
             cpus=psutil.cpu_count() or 1,
             memory_bytes=psutil.virtual_memory().total,
             cgroup_version=self._hierarchy.version,
@@ -211,3 +290,7 @@ class Agent:
             f"containers: {len(self._roster.tracked)}, managed: {managed}, controller: {link}, "
             f"late ticks: {self._ticker.late}"
         )
+
+
+def _host_caps(config: AgentConfig) -> HostCaps:
+    return HostCaps(config.caps, 1000 * (psutil.cpu_count() or 1), psutil.virtual_memory().total)

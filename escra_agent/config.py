@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from escra_agent.caps import Caps
 from escra_agent.labels import Labels
-from escra_common.configfile import Address, load
+from escra_common.configfile import Address, Addresses, load
 from escra_common.errors import ConfigError
 from escra_common.messages import Mode, Weight
 from escra_common.tls import TlsConfig
@@ -33,6 +34,12 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Without ``enabled`` memory limits are shown and left alone."""
 
     enabled: bool = True
+
+
+class SystemdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``follow``: a file beside each managed unit says its limits, so that a reload lands near them."""
+
+    follow: bool = True
 
 
 class CgroupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,9 +72,12 @@ class FallbackConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``interval`` in seconds.  ``plaintext`` allows a controller off loopback without TLS."""
+    """``interval`` in seconds.  ``plaintext`` allows a controller off loopback without TLS.
 
-    controller: Address = Address("127.0.0.1:7737")
+    Of several controllers listed, the agent follows the one that leads.
+    """
+
+    controller: Addresses = Addresses([Address("127.0.0.1:7737")])
     host: Title = ""
     interval: Annotated[float, Meta(ge=0.01, le=10)] = 0.1
     state_dir: str = ""
@@ -75,6 +85,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsConfig | None = None
     docker: DockerConfig = DockerConfig()
     memory: MemoryConfig = MemoryConfig()
+    systemd: SystemdConfig = SystemdConfig()
+    caps: Caps = Caps()
     cgroup: list[CgroupConfig] = []
     fallback: FallbackConfig = FallbackConfig()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -84,10 +96,18 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.host or socket.gethostname()
 
     @property
-    def originals_path(self) -> Path:
+    def state_path(self) -> Path:
         """systemd names the directory; by hand it is the same one."""
-        directory = self.state_dir or os.environ.get("STATE_DIRECTORY", "/var/lib/escra-agent")
-        return Path(directory, "originals.json")
+        return Path(self.state_dir or os.environ.get("STATE_DIRECTORY", "/var/lib/escra-agent"))
+
+    @property
+    def originals_path(self) -> Path:
+        return self.state_path / "originals.json"
+
+    @property
+    def lock_path(self) -> Path:
+        """Held by the agent that runs: one per host."""
+        return self.state_path / "lock"
 
 
 def load_config(path: Path) -> AgentConfig:
@@ -101,6 +121,8 @@ def load_config(path: Path) -> AgentConfig:
             seen.add(f"{what} {value}")
         if entry.cpu_min is not None and entry.cpu_max is not None and entry.cpu_min > entry.cpu_max:
             raise ConfigError(f"{path}: [[cgroup]] {entry.path}: cpu_min is above cpu_max")
+    if problem := config.caps.problem():
+        raise ConfigError(f"{path}: [caps] {problem}")
     if config.tls is None and not config.controller.is_loopback and not config.plaintext:
         raise ConfigError(
             f"{path}: controller is {config.controller}, not loopback, and there is no [tls]: whoever sits "

@@ -8,11 +8,14 @@ from pathlib import Path
 import click
 
 from escra_agent.app import Agent
-from escra_agent.config import DEFAULT_PATH, load_config
+from escra_agent.config import DEFAULT_PATH, AgentConfig, load_config
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.originals import OriginalsStore, disarm_all, restore_all
+from escra_agent.unitfiles import UnitFiles
+from escra_agent.unitfollower import remove_all
 from escra_common import __version__, command
 from escra_common.errors import EscraError
+from escra_common.lock import Lock
 
 PROGRAM = "escra-agent"
 
@@ -29,6 +32,7 @@ def run(path: Path) -> None:
     """Run in the foreground; SIGHUP reads the configuration again."""
     with command.refusing(PROGRAM):
         config = load_config(path)
+        _be_the_only_one(config)
         command.run(PROGRAM, config.log_level, lambda: Agent(path, config).run())
 
 
@@ -43,11 +47,14 @@ def check_config(path: Path) -> None:
 @main.command()
 @command.config_option(DEFAULT_PATH)
 def restore(path: Path) -> None:
-    """Put every original limit back.  Stop the agent first, or it will manage them again."""
-    with _known(path) as (store, hierarchy):
+    """Put every original limit back; the agent must be stopped."""
+    with _known(path, alone=True) as (store, hierarchy):
         outcomes = restore_all(store, hierarchy)
+        units = remove_all(UnitFiles())
     for outcome in outcomes:
         click.echo(f"{outcome.original.name}: {outcome.result}: {outcome.text}")
+    if units:
+        click.echo(f"{units} unit files removed; `systemctl daemon-reload` makes systemd forget them, too")
     if not outcomes:
         click.echo("nothing to restore")
     sys.exit(any(outcome.result == "failed" for outcome in outcomes))
@@ -65,10 +72,12 @@ def disarm(path: Path) -> None:
 
 
 @contextmanager
-def _known(path: Path) -> Iterator[tuple[OriginalsStore, Hierarchy]]:
+def _known(path: Path, *, alone: bool = False) -> Iterator[tuple[OriginalsStore, Hierarchy]]:
     """What an agent with this configuration has recorded; an error in the block ends the program."""
     with command.refusing(PROGRAM):
         config = load_config(path)
+    if alone:
+        _be_the_only_one(config)
     try:
         store = OriginalsStore(config.originals_path)
         for line in store.load():
@@ -77,6 +86,26 @@ def _known(path: Path) -> Iterator[tuple[OriginalsStore, Hierarchy]]:
     except EscraError as error:
         click.echo(f"{PROGRAM}: {error}", err=True)
         sys.exit(1)
+
+
+def _be_the_only_one(config: AgentConfig) -> None:
+    """Until this program ends; or status 1, after which systemd tries again: the other may have ended."""
+    lock = Lock(config.lock_path)
+    try:
+        if lock.try_acquire():
+            # Kept by the open file, for as long as the process lives.
+            return
+    except EscraError as error:
+        click.echo(f"{PROGRAM}: {error}", err=True)
+        sys.exit(1)
+    holder = lock.holder()
+    pid = f"process {holder}" if holder else "another process"
+    click.echo(
+        f"{PROGRAM}: {pid} holds {lock.path}: an agent runs on this host already, and two would undo each "
+        "other's limits; stop it first (`systemctl stop escra-agent`, or end that process)",
+        err=True,
+    )
+    sys.exit(1)
 
 
 if __name__ == "__main__":

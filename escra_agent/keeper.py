@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from escra_agent.caps import NOT_OURS
 from escra_agent.cgroupfs import Counters, describe, write_rank
 from escra_agent.errors import CgroupGone
 from escra_agent.roster import Roster
@@ -25,6 +26,7 @@ from escra_common.messages import (
     Samples,
     SetLimits,
 )
+from escra_common.units import least_millicores, quota_usec
 
 log = structlog.get_logger()
 
@@ -93,6 +95,7 @@ class Keeper:
     def obey(self, orders: SetLimits) -> None:
         """Write what may be written now, in the order the kernel accepts (K9), and acknowledge it."""
         ready: list[tuple[Tracked, CpuLimit]] = []
+        self._roster.gate.count("cpu")
         for order in orders.orders:
             tracked = self._roster.tracked.get(order.key)
             if tracked is None:
@@ -146,12 +149,29 @@ class Keeper:
             ack = MemoryAck(order.key, order.rev, memory.last.limit, needed, error[:1000])
             self._send(MemoryApplied([ack]))
 
+    def lower(self, tracked: Tracked, cpu_milli: int) -> None:
+        """Nobody gives orders any more: down to this, if it is managed and has more."""
+        held = tracked.plan.wanted
+        if held is None or held.quota_usec is None or not tracked.ours:
+            return
+        tracked.plan.waiting = None
+        quota = quota_usec(max(cpu_milli, least_millicores(held.period_usec)), held.period_usec)
+        if quota < held.quota_usec:
+            self._write(tracked, CpuLimit(quota, held.period_usec, min(quota, held.burst_usec)))
+
     def _accept(self, tracked: Tracked, order: CpuOrder) -> CpuLimit | None:
+        gate, now = self._roster.gate, time.monotonic()
         if not tracked.ours:
-            log.warning("order refused", container=tracked.candidate.name, reason="it is not ours to limit")
+            gate.say(tracked, NOT_OURS)
+            return None
+        if order.rev > tracked.plan.rev and (refusal := gate.cpu(tracked, order, now)) is not None:
+            tracked.plan.refuse(order)
+            gate.say(tracked, refusal)
+            in_force = tracked.plan.wanted or tracked.last.limit
+            self._send(Applied([Ack(tracked.key, order.rev, in_force, refusal.text[:1000])]))
             return None
         counters = tracked.cgroup.read() if order.aligned else tracked.last
-        return tracked.plan.take(order, counters, time.monotonic(), idle=tracked.idle)
+        return tracked.plan.take(order, counters, now, idle=tracked.idle)
 
     def _write_all(self, ready: Iterable[tuple[Tracked, CpuLimit]]) -> None:
         acks: list[Ack] = []

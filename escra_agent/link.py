@@ -1,4 +1,4 @@
-"""The connection to the controller: kept up for ever, and never in the way of the tick."""
+"""The connection to the controller that leads: kept up for ever, and never in the way of the tick."""
 
 import asyncio
 import contextlib
@@ -8,13 +8,17 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from escra_agent.config import AgentConfig
-from escra_common.channel import Channel, Heartbeats
+from escra_agent.dialing import Dialer
+from escra_agent.standing import StandingError, StandingFile
+from escra_common.channel import Channel, Heartbeats, converse
+from escra_common.configfile import Address
 from escra_common.errors import WireError
+from escra_common.expiry import Expiry
 from escra_common.messages import (
     Bye,
     Container,
     DenyMemory,
+    Heartbeat,
     Hello,
     Message,
     Release,
@@ -22,13 +26,12 @@ from escra_common.messages import (
     SetLimits,
     SetMemory,
     Snapshot,
+    Terms,
 )
-from escra_common.session import Session
-from escra_common.tls import context
+from escra_common.tls import peer_expiry
 
 log = structlog.get_logger()
 
-CONNECT_S = 3.0
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
 # One that cannot succeed (no common version) is tried again all the same: somebody may
 # upgrade the other side; but slowly.
@@ -48,26 +51,34 @@ class Link:
 
     def __init__(
         self,
-        config: AgentConfig,
-        greeting: Hello,
+        standing: StandingFile,
+        dialer: Dialer,
         totals: Heartbeats,
         snapshot: Callable[[], Iterable[Container]],
         obey: Callable[[Order], Awaitable[None]],
         turned: Callable[[bool], None],
     ) -> None:
-        self._address = config.controller
-        self._tls = context(config.tls, server=False) if config.tls else None
-        self._greeting = greeting
+        self._standing = standing
+        self._dialer = dialer
         self._totals = totals
         self._snapshot = snapshot
         self._obey = obey
         self._turned = turned
         self._channel: Channel | None = None
         self.dropped_samples = 0
+        # The serial of the terms that the present controller gave; 0 is none yet.
+        self.terms = 0
 
     @property
     def up(self) -> bool:
         return self._channel is not None
+
+    def certificates(self) -> list[Expiry]:
+        """When the certificate of the controller ends, while there is one."""
+        if self._channel is None:
+            return []
+        name = self._standing.standing.leader
+        return peer_expiry(f"the certificate of controller {name}", self._channel.peer_certificate())
 
     def send(self, message: Message) -> None:
         """Say it if somebody listens; the snapshot of the next connection makes up for the rest."""
@@ -85,72 +96,85 @@ class Link:
             channel.close()
 
     async def run(self) -> None:
-        """Connect, serve, and connect again, until cancelled."""
+        """Find who leads, serve it, and begin again, until cancelled."""
         delay, said = FIRST_DELAY_S, ""
         while True:
             started = time.monotonic()
-            reason, retry = await self._serve_once()
+            reason, retry = await self._serve_leader()
             if time.monotonic() - started > LAST_DELAY_S:
                 delay = FIRST_DELAY_S
             if reason != said:
-                log.warning("no controller", reason=f"{self._address}: {reason}; limits stay as they are")
+                log.warning("no controller", reason=f"{reason}; limits stay as they are")
                 said = reason
             await asyncio.sleep((delay if retry else HOPELESS_DELAY_S) * random.uniform(0.5, 1.0))
             delay = min(2 * delay, LAST_DELAY_S)
 
-    async def _serve_once(self) -> tuple[str, bool]:
+    async def _serve_leader(self) -> tuple[str, bool]:
         """Why it ended, and whether another try may help."""
         try:
-            async with asyncio.timeout(CONNECT_S):
-                reader, writer = await asyncio.open_connection(
-                    self._address.host, self._address.port, ssl=self._tls
-                )
-        except TimeoutError:
-            return f"no answer within {CONNECT_S:.0f} s", True
-        except OSError as error:
-            return error.strerror or str(error), True
-        channel = Channel(reader, writer, Session(self._greeting, time.monotonic()))
+            address = await self._dialer.leader()
+            channel = await self._dialer.connect(address)
+        except WireError as error:
+            return str(error), error.retry
         try:
-            return await self._converse(channel)
+            return await self._converse(channel, address)
         finally:
             self._lose()
             channel.close()
 
-    async def _converse(self, channel: Channel) -> tuple[str, bool]:
-        ended: tuple[str, bool] = ("the controller closed the connection", True)
+    async def _converse(self, channel: Channel, address: Address) -> tuple[str, bool]:
+        beside = channel.keep_alive(self._totals), self._dialer.look_around(address)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                alive = tasks.create_task(channel.keep_alive(self._totals))
-                async for message in channel.messages():
-                    if isinstance(message, Bye):
-                        ended = message.reason, message.retry
-                        break
-                    await self._take(channel, message)
-                alive.cancel()
-        except* WireError as group:
-            error = group.exceptions[0]
-            assert isinstance(error, WireError)
+            ended = await converse(self._listen(channel), *beside)
+        except WireError as error:
             ended = str(error), error.retry
             channel.close(str(error))
+        if channel.session.peer is None and self._dialer.uses_tls:
+            # A server refuses a certificate after its own part of the handshake is over.
+            ended = f"{ended[0]} before its HELLO; does it refuse our certificate? Its journal says", ended[1]
         return ended
+
+    async def _listen(self, channel: Channel) -> tuple[str, bool]:
+        async for message in channel.messages():
+            if isinstance(message, Bye):
+                return message.reason, message.retry
+            await self._take(channel, message)
+        return "the controller closed the connection", True
 
     async def _take(self, channel: Channel, message: Message) -> None:
         match message:
             case Hello():
-                self._introduce(channel)
+                await self._introduce(channel, message)
                 log.info("controller found", host=message.host, software=message.software)
             case SetLimits() | SetMemory() | DenyMemory() | Release():
                 await self._obey(message)
+            case Terms(serial, terms):
+                await self._save(self._standing.agree(terms))
+                self.terms = serial
+            case Heartbeat(echo_usec=echo) if echo:
+                await self._save(self._standing.heard(echo / 1e6))
             case _:
                 pass
 
-    def _introduce(self, channel: Channel) -> None:
+    async def _introduce(self, channel: Channel, controller: Hello) -> None:
+        if objection := self._standing.standing.objection(controller):
+            raise WireError(objection)
+        await self._save(self._standing.follow(controller))
+        self.terms = 0
         containers = list(self._snapshot())
         for start in range(0, max(1, len(containers)), SNAPSHOT_ITEMS):
             part = containers[start : start + SNAPSHOT_ITEMS]
             channel.send(Snapshot(part, last=start + SNAPSHOT_ITEMS >= len(containers)))
         self._channel = channel
         self._turned(True)
+
+    async def _save(self, changed: bool) -> None:
+        """A full disk is no reason to go without a controller."""
+        if changed:
+            try:
+                await asyncio.to_thread(self._standing.save)
+            except StandingError as error:
+                log.warning("not kept over a restart", reason=str(error))
 
     def _lose(self) -> None:
         if self._channel is not None:

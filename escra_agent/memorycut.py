@@ -67,6 +67,8 @@ class Cutter:
 
 def carry_out(cut: Cut, writing: threading.Lock) -> Done:
     """With descriptors of its own: those of the loop may be closed, and their numbers reused, at any time."""
+    if cut.plan.turn != cut.turn:
+        return Done(None, 0, 0)  # overtaken while others were cut
     group = cut.group.again()
     try:
         needed, before = group.needed_bytes(), group.read_limit()

@@ -34,7 +34,7 @@ class MemoryKeeper:
     def __init__(self, roster: Roster, cutter: Cutter, send: Callable[[Message], None]) -> None:
         self._roster = roster
         self._send = send
-        self._writer = MemoryWriter(cutter, send, self._settled)
+        self._writer = MemoryWriter(cutter, send, self._settled, roster.gate)
         self._reporter = MemoryReporter(send)
         self._guarding = Guarding()
         # uvloop waits for readable descriptors only; an epoll that has something to tell is one.
@@ -187,6 +187,7 @@ class MemoryKeeper:
     # ---- orders --------------------------------------------------------------------
 
     def obey(self, orders: SetMemory) -> None:
+        self._roster.gate.count("memory")
         for order in orders.orders:
             tracked = self._roster.tracked.get(order.key)
             if tracked is not None and tracked.memory is not None:
@@ -200,6 +201,14 @@ class MemoryKeeper:
         if tracked.memory.plan.deny(denial.serial, denial.reason, now):
             with self._sheltered(tracked):
                 self._attend(tracked, tracked.memory, now)
+
+    def lower(self, tracked: Tracked, max_bytes: int) -> None:
+        """Nobody gives orders any more: down to this as far as it harms nobody."""
+        memory = tracked.memory
+        if memory is not None and memory.plan.wanted is not None and tracked.ours:
+            with self._sheltered(tracked):
+                if (memory.plan.wanted.max_bytes or 0) > max_bytes:
+                    self._writer.cut(tracked, memory, max_bytes, MARGIN_BYTES, ordered=False)
 
     def _settled(self, tracked: Tracked, memory: TrackedMemory) -> None:
         """A container just managed for the first time shall not meet its limit unarmed."""

@@ -86,8 +86,17 @@ class MemoryPlan:
             return False
         self.rev = order.rev
         self.turn += 1
-        if self.wanted is None or order.max_bytes > (self.wanted.max_bytes or 0):
+        # No less than there is: the answer, even where a cut that ended early has made it come to nothing.
+        if self.wanted is None or order.max_bytes >= (self.wanted.max_bytes or 0):
             self.asked = self.denied = None
+        return True
+
+    def refuse(self, order: MemoryOrder) -> bool:
+        """It is not carried out, and voids those before it; False when it is out of date itself."""
+        if order.rev <= self.rev:
+            return False
+        self.rev = order.rev
+        self.turn += 1
         return True
 
     def deny(self, serial: int, reason: str, now: float) -> bool:

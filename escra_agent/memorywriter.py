@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import structlog
 
+from escra_agent.caps import NOT_OURS, Refusal, margin_bytes
 from escra_agent.errors import CgroupGone
+from escra_agent.gate import Gate
 from escra_agent.memorycut import Cut, Cutter, Done, above
 from escra_agent.tracked import Tracked, TrackedMemory
 from escra_common.errors import EscraError
@@ -27,22 +29,29 @@ class MemoryWriter:
         cutter: Cutter,
         send: Callable[[Message], None],
         settled: Callable[[Tracked, TrackedMemory], None],
+        gate: Gate,
     ) -> None:
         self._cutter = cutter
+        self._gate = gate
         self._send = send
         self._settled = settled
         self.writes = 0
 
     def obey(self, tracked: Tracked, memory: TrackedMemory, order: MemoryOrder) -> None:
-        if not tracked.ours or memory.problem:
-            log.warning("order refused", container=tracked.candidate.name, reason="it is not ours to limit")
-            return
         plan, asked = memory.plan, memory.plan.asked
-        if not plan.take(order):
+        if not tracked.ours or memory.problem:
+            self._gate.say(tracked, NOT_OURS)
             return
+        if order.rev <= plan.rev:
+            return
+        if (refusal := self._gate.memory(tracked, order, time.monotonic())) is not None:
+            self._refuse(tracked, memory, order, refusal)
+            return
+        plan.take(order)
         limit = plan.shape.limit(order.max_bytes, plan.used_bytes, plan.growth(time.monotonic()))
         if above(memory.group.read_limit(), limit):
-            self.cut(tracked, memory, order.max_bytes, order.margin_bytes, ordered=True)
+            margin = margin_bytes(order.margin_bytes, plan.needed_bytes)
+            self.cut(tracked, memory, order.max_bytes, margin, ordered=True)
             return
         error, answer_s = "", 0.0
         try:
@@ -55,6 +64,14 @@ class MemoryWriter:
             answer_s = time.monotonic() - asked.since if asked and not plan.asked else 0.0
         done = Done(memory.group.read_limit(), memory.group.needed_bytes(), 0, error, made=not error)
         self._conclude(tracked, memory, done, answer_s)
+
+    def _refuse(self, tracked: Tracked, memory: TrackedMemory, order: MemoryOrder, refusal: Refusal) -> None:
+        memory.plan.refuse(order)
+        self._gate.say(tracked, refusal)
+        in_force = memory.plan.wanted or memory.last.limit
+        needed = memory.plan.needed_bytes
+        ack = MemoryAck(tracked.key, order.rev, in_force, needed, refusal.text[:1000])
+        self._send(MemoryApplied([ack]))
 
     def raise_limit(self, memory: TrackedMemory, limit: MemoryLimit) -> None:
         """No part of ``limit`` is below what is in use."""

@@ -18,6 +18,7 @@ from escra_agent.errors import CgroupGone
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.memorycut import give_back, stand_down
 from escra_agent.memorygroup import describe_memory
+from escra_common.atomicfile import write_atomically
 from escra_common.errors import EscraError
 from escra_common.messages import CpuLimit, MemoryLimit
 
@@ -100,7 +101,7 @@ class OriginalsStore:
             return
         body = msgspec.json.format(msgspec.json.encode(list(entries.values())), indent=1)
         try:
-            _write_atomically(self.path, body)
+            write_atomically(self.path, body)
         except OSError as error:
             raise StoreError(
                 f"cannot record original limits in {self.path}: {error.strerror}; "
@@ -117,22 +118,6 @@ class OriginalsStore:
         except OSError as error:
             raise StoreError(f"cannot set the damaged {self.path} aside: {error.strerror}") from error
         return aside
-
-
-def _write_atomically(path: Path, body: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    # The rename itself is in the directory, which has its own place on the disk.
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @dataclass(frozen=True, slots=True)

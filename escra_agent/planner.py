@@ -66,6 +66,14 @@ class Plan:
             return None
         return limit
 
+    def refuse(self, order: CpuOrder) -> bool:
+        """It is not carried out, and voids those before it; False when it is out of date itself."""
+        if order.rev <= self.rev:
+            return False
+        self.rev = order.rev
+        self.waiting = None
+        return True
+
     def due(self, counters: Counters, now: float) -> CpuLimit | None:
         """The waiting limit, once its time has come; ask again every few milliseconds."""
         waiting = self.waiting

@@ -1,18 +1,20 @@
 """The containers of this host that Escra looks after, from appearing to being given back."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import structlog
 
-from escra_agent.cgroupfs import describe
+from escra_agent.caps import UNCAPPED, HostCaps
+from escra_agent.cgroupfs import Cgroup, describe
 from escra_agent.errors import CgroupGone
+from escra_agent.gate import Gate
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.inspection import inspect
 from escra_agent.memorycut import Cutter
 from escra_agent.memorygroup import describe_memory
-from escra_agent.originals import Original, OriginalsStore, Outcome, restore_all
+from escra_agent.originals import Original, OriginalsStore, Outcome, StoreError, restore_all
 from escra_agent.planner import Plan
 from escra_agent.tracked import Candidate, Tracked
 from escra_common.errors import EscraError
@@ -32,6 +34,7 @@ class Roster:
         cutter: Cutter,
         *,
         manage_memory: bool = True,
+        caps: HostCaps = UNCAPPED,
     ) -> None:
         self._hierarchy = hierarchy
         self._store = store
@@ -40,10 +43,20 @@ class Roster:
         self._manage_memory = manage_memory
         # The store is written in a thread, by one at a time.
         self._disk = asyncio.Lock()
+        # Why the present original of these is not on disk.
+        self._unrecorded: dict[int, str] = {}
         self.tracked: dict[int, Tracked] = {}
+        self.gate = Gate(self.tracked, announce, caps)
+        # What a cgroup that nothing is recorded of had before Escra, where its present limit is ours.
+        self.original_behind: Callable[[Cgroup, str], Original | None] = lambda cgroup, boot_id: None
 
     def find(self, container_id: str) -> Tracked | None:
         return next((t for t in self.tracked.values() if t.candidate.id == container_id), None)
+
+    @property
+    def unclaimed(self) -> bool:
+        """Whether something was limited, by an earlier agent, that nobody has spoken of yet."""
+        return any(original.key not in self.tracked for original in self._store.all())
 
     async def attach(self, candidates: Iterable[Candidate]) -> None:
         """Take containers in; one that cannot be opened is logged and left alone.
@@ -52,13 +65,11 @@ class Roster:
         """
         opened = [t for candidate in candidates if (t := self._open(candidate)) is not None]
         manageable = [t for t in opened if t.candidate.labels.mode != "off" and not t.candidate.problem]
-        async with self._disk:
-            try:
-                await asyncio.to_thread(self._store.remember, *(self._original(t) for t in manageable))
-            except EscraError as error:
-                for tracked in manageable:
-                    self._set_problem(tracked, str(error))
+        if error := await self._record(manageable):
+            for tracked in manageable:
+                self._set_problem(tracked, error)
         for tracked in opened:
+            tracked.caps = self.gate.caps
             self.tracked[tracked.key] = tracked
             if tracked.candidate.labels.mode == "off":
                 if await self._give_back(tracked):
@@ -105,10 +116,24 @@ class Roster:
         if memory is not None and tracked.memory is not None:
             tracked.memory.original = memory
             tracked.memory.plan.shape = replace(tracked.memory.plan.shape, original=memory)
-        if cpu is not None or memory is not None:
-            async with self._disk:
-                await asyncio.to_thread(self._store.remember, self._original(tracked))
+        if cpu is not None or memory is not None or tracked.key in self._unrecorded:
+            if (error := await self._record([tracked])) and self._store.get(tracked.key) is None:
+                self._set_problem(tracked, error)
+            elif error:
+                log.warning("new original limit not recorded yet", reason=error)
         self._announce(Appeared(tracked.describe()))
+
+    async def record_again(self) -> None:
+        """What could not be recorded (a full disk) may be by now; who waited for that can then be managed."""
+        waiting = dict(self._unrecorded)
+        known = [tracked for key in waiting if (tracked := self.tracked.get(key)) is not None]
+        self._unrecorded = {tracked.key: waiting[tracked.key] for tracked in known}
+        if not known or await self._record(known):
+            return
+        for tracked in known:
+            if tracked.candidate.problem == waiting[tracked.key]:
+                self._set_problem(tracked, "")
+                self._announce(Appeared(tracked.describe()))
 
     async def release(self, tracked: Tracked) -> str:
         """Give the original limits back but keep watching; why the memory limit is another, or ""."""
@@ -118,8 +143,14 @@ class Roster:
     async def restore_unclaimed(self) -> None:
         """Originals of containers that nobody wants managed any more, left over from an earlier agent."""
         async with self._disk:
-            outcomes = await asyncio.to_thread(restore_all, self._store, self._hierarchy, set(self.tracked))
-        log_outcomes(outcomes)
+            try:
+                outcomes = await asyncio.to_thread(
+                    restore_all, self._store, self._hierarchy, set(self.tracked)
+                )
+            except StoreError as error:  # all were tried; only the record keeps them
+                log.warning("the record of original limits keeps entries too many", reason=str(error))
+            else:
+                log_outcomes(outcomes)
 
     async def restore_everything(self) -> list[Outcome]:
         """Put every original back, for a stop that asks for it."""
@@ -144,7 +175,7 @@ class Roster:
             if cgroup.key in self.tracked:
                 cgroup.close()
                 return None
-            known = self._store.get(cgroup.key)
+            known = self._store.get(cgroup.key) or self.original_behind(cgroup, self._store.boot_id)
             return inspect(candidate, cgroup, known, manage_memory=self._manage_memory)
         except EscraError as error:
             cgroup.close()
@@ -199,6 +230,18 @@ class Roster:
             container=tracked.candidate.name,
             reason=what,
         )
+
+    async def _record(self, containers: Sequence[Tracked]) -> str:
+        """Put their originals on disk; why that failed, or ""."""
+        async with self._disk:
+            try:
+                await asyncio.to_thread(self._store.remember, *(self._original(t) for t in containers))
+            except StoreError as error:
+                self._unrecorded |= {tracked.key: str(error) for tracked in containers}
+                return str(error)
+        for tracked in containers:
+            self._unrecorded.pop(tracked.key, None)
+        return ""
 
     async def _forget(self, *keys: int) -> None:
         async with self._disk:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from escra_agent.caps import UNCAPPED, HostCaps, Pace, Resource, least_of
 from escra_agent.cgroupfs import Cgroup
 from escra_agent.counters import Counters, MemoryReading
 from escra_agent.labels import Labels
@@ -47,14 +48,16 @@ class TrackedMemory:
     watched: bool = False
     drift_logged: bool = False
     told: MemoryLevel | None = None
+    pace: Pace = field(default_factory=Pace)
 
-    def describe(self) -> ContainerMemory:
+    def describe(self, cap_bytes: int | None = None) -> ContainerMemory:
+        """``cap_bytes`` where there is a tighter one than the tree's."""
         return ContainerMemory(
             original=self.original,
             in_force=self.plan.wanted or self.last.limit,
             managed=self.plan.wanted is not None,
             needed_bytes=self.plan.needed_bytes,
-            cap_bytes=self.cap_bytes,
+            cap_bytes=least_of(cap_bytes, self.cap_bytes),
             problem=self.problem[:1000],
         )
 
@@ -75,7 +78,11 @@ class TrackedMemory:
 
 @dataclass(slots=True)
 class Tracked:
-    """``memory`` is None where there is no memory controller for it."""
+    """``memory`` is None where there is no memory controller for it.
+
+    ``rooms`` is what was told that the host's totals leave for it, after an order was refused for that;
+    ``refusals`` are the causes that were logged.
+    """
 
     candidate: Candidate
     cgroup: Cgroup
@@ -88,6 +95,10 @@ class Tracked:
     sampler: Sampler = field(default_factory=Sampler)
     idle: bool = False
     drift_logged: bool = False
+    caps: HostCaps = UNCAPPED
+    pace: Pace = field(default_factory=Pace)
+    rooms: dict[Resource, int] = field(default_factory=dict)
+    refusals: set[str] = field(default_factory=set)
 
     @property
     def key(self) -> int:
@@ -102,8 +113,10 @@ class Tracked:
         """As the controller should know it.
 
         A limit that somebody else changed under us is repaired within a tick, so what we stand for is said.
+        This host's caps are in the bounds: a controller that keeps to these never gives an order to refuse.
         """
         labels = self.candidate.labels
+        memory = self.memory
         return Container(
             key=self.key,
             id=self.candidate.id,
@@ -115,12 +128,15 @@ class Tracked:
             in_force=self.plan.wanted or self.last.limit,
             managed=self.plan.wanted is not None,
             weight=labels.weight,
-            cpu_min_milli=labels.cpu_min_milli,
+            cpu_min_milli=self.caps.least(labels, "cpu"),
             cpu_max_milli=labels.cpu_max_milli,
-            memory_min_bytes=labels.memory_min_bytes,
+            memory_min_bytes=self.caps.least(labels, "memory"),
             memory_max_bytes=labels.memory_max_bytes,
-            cap_milli=self.cap_milli,
+            cap_milli=self._ceiling("cpu", self.cap_milli),
             pinned=self.pinned,
             problem=self.candidate.problem[:1000],
-            memory=None if self.memory is None else self.memory.describe(),
+            memory=None if memory is None else memory.describe(self._ceiling("memory", memory.cap_bytes)),
         )
+
+    def _ceiling(self, resource: Resource, above: int | None) -> int | None:
+        return least_of(self.caps.ceiling(resource, above), self.rooms.get(resource))

@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, TypeVar
 
 from escra_common.errors import WireError
 from escra_common.messages import Bye, Heartbeat, Message
 from escra_common.session import Session
+from escra_common.tls import reason
+
+T = TypeVar("T")
 
 READ_BYTES = 1 << 16
 # A peer that lets this much pile up does not keep up, and everything here is a level that
@@ -24,7 +28,9 @@ class Channel:
         self._reader = reader
         self._writer = writer
         # The transport's answer may be gone with the connection when a log line wants it.
-        self.peer_address = str(writer.get_extra_info("peername") or "unix")
+        peer = writer.get_extra_info("peername")
+        self.peer_address = str(peer or "unix")
+        self.peer_host = str(peer[0]) if peer else "unix"
         self._write(session.greeting(time.monotonic()))
 
     def peer_certificate(self) -> dict[str, object] | None:
@@ -47,7 +53,7 @@ class Channel:
             try:
                 data = await self._reader.read(READ_BYTES)
             except OSError as error:
-                raise WireError(f"connection lost: {error.strerror or error}") from error
+                raise WireError(f"connection lost: {reason(error)}") from error
             if not data:
                 return
             for message in self.session.receive(data, time.monotonic()):
@@ -79,3 +85,26 @@ class Heartbeats:
 
     def __call__(self) -> Heartbeat:
         return Heartbeat()
+
+
+async def converse(main: Coroutine[Any, Any, T], *beside: Coroutine[Any, Any, None]) -> T:
+    """What ``main`` returns, with others beside it until then; the first error of any of them is raised.
+
+    Not a TaskGroup: that cancels the task it is in when a child fails, and in Python 3.11 such a cancellation
+    can outlive it and end whoever goes on after the error, or swallow one that was meant.
+    """
+    talk = asyncio.create_task(main)
+    tasks: list[asyncio.Task[Any]] = [talk, *(asyncio.create_task(each) for each in beside)]
+    try:
+        while not talk.done():
+            await asyncio.wait(
+                [task for task in tasks if not task.done()], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in tasks:
+                if task.done():
+                    task.result()
+        return talk.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

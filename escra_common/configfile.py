@@ -36,6 +36,19 @@ class Address(str):
         return self.host in ("localhost", "::1") or re.fullmatch(r"127(\.\d+){3}", self.host) is not None
 
 
+class Addresses(tuple[Address, ...]):
+    """One ``host:port``, or a list of them."""
+
+    __slots__ = ()
+
+    @property
+    def is_loopback(self) -> bool:
+        return all(address.is_loopback for address in self)
+
+    def __str__(self) -> str:
+        return ", ".join(self)
+
+
 def load(path: Path, kind: type[T]) -> T:
     """The configuration in ``path``; raises ConfigError with the file, the key and the reason."""
     try:
@@ -85,6 +98,8 @@ def _plain(value: Any) -> Any:
             return int(value)
         case Address():
             return str(value)
+        case Addresses():
+            return list(value)
     raise NotImplementedError(type(value))
 
 
@@ -93,6 +108,13 @@ def _convert(kind: type, value: Any) -> Any:
         return Cpu(parse_cpu(value))
     if kind is Size:
         return Size(parse_bytes(value))
+    if kind is Addresses:
+        listed = value if isinstance(value, list) else [value]
+        if not listed:
+            raise ValueError("the list is empty")
+        if len(set(listed)) < len(listed):
+            raise ValueError("one address is listed twice")
+        return Addresses(_convert(Address, each) for each in listed)
     if kind is Address:
         match = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):(\d{1,5})", str(value))
         if match is None or not 0 < int(match[2]) < 65536:

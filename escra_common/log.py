@@ -37,9 +37,19 @@ MESSAGE_IDS = {
     "memory_denied": "12e314a02bb34fdd91d231a21d8fa908",
     "oom_killed": "7562523666024e9a83aa62c16834c10d",
     "bad_peer": "698d2dd1d8c447df914d6a780e5d96ee",
+    "order_refused": "4cf3ba0e0b6e4f0b9d2a5f0f8a7c1f63",
     "config_reloaded": "995a6e96fdbd4e74a909f38ddfb264c9",
     "config_refused": "391097317afb42b1965da404f9e25935",
     "originals_restored": "d44fd6411dd744c296f637217afa9903",
+    "lease_over": "f3fa96b5e7744a6bad782f4a6b29f07d",
+    "state_lost": "b70f0ed15fb340e4825cce3297f808ab",
+    "standby": "74c2ebf47ac947ac9d0a6a381c56c222",
+    "promoted": "477f98d0d44d42cc93d96a6dea4a421e",
+    "leading": "a19ee1044afd4ac3876e15bac05df68e",
+    "store": "478ea23706ec4ad39885815af1c728de",
+    "certificate_ends": "ed4adb52f14643e8b318badc3a8779e4",
+    "certificate_renewed": "c9387ee3fe714160b80bc6a31c0a59c0",
+    "certificate_refused": "a63756d2f0054d3597da39566580a6b2",
 }
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

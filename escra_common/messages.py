@@ -21,6 +21,7 @@ PROTOCOL_MAX = 1
 # Enough for a snapshot of 1,000 containers; anything longer is refused unread.
 MAX_FRAME_BYTES = 1 << 20
 MAX_ITEMS = 4096
+MAX_EPOCH = 2**32
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 Text = Annotated[str, Meta(max_length=1024)]
@@ -31,6 +32,7 @@ Size = Annotated[int, Meta(ge=0, le=int(MAX_BYTES))]
 Quota = Annotated[int, Meta(ge=0, le=10**12)]
 Period = Annotated[int, Meta(ge=MIN_PERIOD_USEC, le=MAX_PERIOD_USEC)]
 Weight = Annotated[int, Meta(ge=1, le=10_000)]
+Epoch = Annotated[int, Meta(ge=0, le=MAX_EPOCH)]
 Mode = Literal["auto", "observe", "off"]
 Fallback = Literal["hold", "floor", "restore"]
 
@@ -78,9 +80,9 @@ class ContainerMemory(_Wire, frozen=True):
 class Hello(_Wire, frozen=True, tag="hello"):
     """First message of both sides.
 
-    ``epoch`` numbers leaderships: a controller says its own, an agent the highest it has ever obeyed, and
-    neither deals with an older one.  A ``standby`` takes no agents.  A ``visiting`` agent brings no
-    snapshot: it only makes itself known, and looks who leads.
+    ``epoch`` numbers leaderships: a controller says its own, an agent the highest it has ever obeyed, with
+    the ``leader`` that had it, and an agent deals with no older one.  A ``standby`` takes no agents.  A
+    ``visiting`` agent brings no snapshot: it only makes itself known, and looks who leads.
     """
 
     role: Literal["agent", "controller"]
@@ -92,7 +94,8 @@ class Hello(_Wire, frozen=True, tag="hello"):
     cpus: Annotated[int, Meta(ge=0, le=100_000)] = 0
     memory_bytes: Size = 0
     cgroup_version: Literal["v1", "v2", "hybrid", ""] = ""
-    epoch: Count = 0
+    epoch: Epoch = 0
+    leader: Text = ""
     standby: bool = False
     visiting: bool = False
 
@@ -266,6 +269,7 @@ class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     memory_writes: Count = 0
     sent_usec: Count = 0
     echo_usec: Count = 0
+    terms: Count = 0
 
 
 class CpuOrder(_Wire, frozen=True):
@@ -334,8 +338,9 @@ class AppTerms(_Wire, frozen=True):
 
 
 class Terms(_Wire, frozen=True, tag="terms"):
-    """Of all applications; those not named hold."""
+    """Of all applications; those not named hold.  The agent's heartbeats say which ``serial`` is in force."""
 
+    serial: Count
     apps: Annotated[list[AppTerms], Meta(max_length=MAX_ITEMS)]
 
 

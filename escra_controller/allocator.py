@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from math import ceil
 
 from escra_common.messages import Ack
+from escra_controller.bounds import Bound
 from escra_controller.events import SetLimit
 from escra_controller.policy import Seen, Settings, Wish
 from escra_controller.rounds import Round
@@ -131,6 +132,7 @@ class Allocator:
         budget = self._affordable(app.ledger.free) + sum(claim.floor for claim in claims.values())
         for key, amount in max_min(budget, claims).items():
             member, claim, (wish, until) = app.members[key], claims[key], wishes[key]
+            amount = self._within_bound(r, member, amount)
             if amount - claim.floor >= min(_least_growth(claim.floor), claim.want - claim.floor) > 0:
                 self._order(r, member, amount, wish)
             elif wish.throttled:
@@ -168,7 +170,9 @@ class Allocator:
         }
         for key, limit in donations(left, welcome, holdings).items():
             member = app.members[key]
-            if holdings[key].limit - limit > LEAST_SHARE * holdings[key].limit:
+            # What is above Ω is collected to the last bit.
+            least = 0 if app.ledger.counted > app.ledger.omega else LEAST_SHARE * holdings[key].limit
+            if holdings[key].limit - limit > least:
                 numbers = {"fair_cores": fair[key] / 1000, "used_cores": member.demand.used() / 1000}
                 wish = Wish(limit, "share", f"it holds more than its fair share and {why}", numbers)
                 self._order(r, member, limit, wish)
@@ -198,10 +202,13 @@ class Allocator:
             first = max(floor, fair[member.key] if asked is None else min(asked, fair[member.key]))
             free = self._affordable(app.ledger.free)
             if free >= floor:
+                first = min(first, free)
+                if self._within_bound(r, member, first) < first:
+                    continue  # it comes again when the bound is on disk
                 asked_text = "no limit" if asked is None else f"{asked / 1000:g} cores"
                 cause = f"new; it came with {asked_text}"
                 numbers = {"fair_cores": fair[member.key] / 1000, "free_cores": free / 1000}
-                self._order(r, member, min(first, free), Wish(first, "newcomer", cause, numbers))
+                self._order(r, member, first, Wish(first, "newcomer", cause, numbers))
             else:
                 left = f"{app.spec.name} has {free / 1000:g} cores left"
                 member.problem = f"no room: {left}, its floor is {floor / 1000:g}"
@@ -225,13 +232,23 @@ class Allocator:
             recent.add(refill, r.now)
         r.app.counted.add(r.app.ledger.counted, r.now)
         member.limits.add(before or 0, r.now)
-        r.app.ledger.order(member.key, self._charge(target), rev)
+        r.app.ledger.order(member.key, self.charge(target), rev)
         if before is None or target > before:
             member.raised_by = rev
         member.limit = target
         member.last_rev = rev
-        r.out.append(SetLimit(*member.key, rev, target, self._charge(target) - target, aligned))
+        r.out.append(SetLimit(*member.key, rev, target, self.charge(target) - target, aligned))
         r.record(member, "cpu", wish, before, target)
+
+    def _within_bound(self, r: Round, member: Member, target: int) -> int:
+        """How far it may go before more is on disk for its host; the rest is asked for."""
+        ledger, host = r.app.ledger, member.key.host
+        held = ledger[member.key].counted if member.key in ledger else 0
+        most = held + r.app.room(host).cpu
+        if self.charge(target) <= most:
+            return target
+        r.secure(host, Bound(self.charge(target) - held, 0))
+        return max(member.limit or 0, self._affordable(most))
 
     def _within_refills(self, r: Round, member: Member, before: int, target: int) -> tuple[int, bool, int]:
         """How far a raise may go now, whether its write must wait for a boundary, and what it hands out.
@@ -277,7 +294,7 @@ class Allocator:
         held = charge_millicores(ack.in_force)
         return app.ledger[member.key].counted if held is None else held
 
-    def _charge(self, limit: int) -> int:
+    def charge(self, limit: int) -> int:
         """What a limit takes from the pool: the quota and its burst (K8)."""
         return limit + int(limit * self._s.burst)
 

@@ -1,10 +1,11 @@
 """The controller, put together: agents, control socket, clock and signals around one engine."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,55 +14,75 @@ import structlog
 
 from escra_common import __version__
 from escra_common.errors import ConfigError, EscraError
+from escra_common.renewal import Renewal
 from escra_common.service import Watchdog, on_signals, ready, status
 from escra_common.ticker import Ticker
-from escra_common.tls import context
+from escra_common.tls import Credentials
 from escra_common.units import cores
 from escra_controller import client
 from escra_controller.config import ControllerConfig, load_config
 from escra_controller.control import control_socket, serve
 from escra_controller.engine import Engine
-from escra_controller.events import AppsConfigured, Decision, Event, Instruction, Ticked
-from escra_controller.queries import Desk, NoSuchThing
+from escra_controller.events import (
+    AppResized,
+    AppsConfigured,
+    Decision,
+    Event,
+    Instruction,
+    Secure,
+    Secured,
+    Ticked,
+)
+from escra_controller.history import history_row
+from escra_controller.leadership import LOST_GRACE_S, Leadership
+from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
+from escra_controller.reception import Reception, listening_sockets
 from escra_controller.server import AgentServer
+from escra_controller.state import Refused
 
 TICK_S = 0.1
+HISTORY_TICKS = 100
 
 log = structlog.get_logger()
 
 
 class Controller:
+    """Knows nobody until it leads: agents are sent away, and people are told so."""
+
     def __init__(self, path: Path, config: ControllerConfig) -> None:
         self._path = path
         self._config = config
-        now = time.monotonic()
-        self._engine = Engine(config.policy, now, config.grace_s, config.memory)
-        self._desk = Desk(self._engine, now)
-        self._server = AgentServer(socket.gethostname(), self._handle)
+        self._started_at = time.monotonic()
+        host = socket.gethostname()
+        self._leadership = Leadership(config.state_path, host, standby=config.standby)
+        self._server = AgentServer(host, self._handle, self._leadership.met)
+        self._credentials = Credentials(config.tls, server=True) if config.tls else None
+        self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
-        self._handle(AppsConfigured(config.specs()))
+        self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
+        self._desk = self._new_desk()
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
         listen = self._config.listen
-        tls = context(self._config.tls, server=True) if self._config.tls else None
-        with control_socket(Path(listen.control), listen.group) as control:
+        if self._leadership.begin() and self._leadership.role == "leader":
+            self._lead()
+        with self._saving(), self._control_socket() as control:
+            try:
+                listeners = listening_sockets(listen.agents.host, listen.agents.port)
+            except OSError as error:
+                taken = error.errno == errno.EADDRINUSE
+                why = "another program listens there" if taken else error.strerror
+                raise ConfigError(f"cannot listen on {listen.agents}: {why}{self._beside()}") from error
+            reception = Reception(listeners, self._server.attend, self._credentials)
             async with asyncio.TaskGroup() as tasks:
-
-                def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                    tasks.create_task(self._server.attend(reader, writer))
-
-                try:
-                    server = await asyncio.start_server(
-                        attend, listen.agents.host, listen.agents.port, ssl=tls
-                    )
-                except OSError as error:
-                    taken = error.errno == errno.EADDRINUSE
-                    why = "another program listens there" if taken else error.strerror
-                    raise ConfigError(f"cannot listen on {listen.agents}: {why}") from error
+                tasks.create_task(reception.run())
+                tasks.create_task(self._renewal.run())
                 tasks.create_task(on_signals(self._reload))
                 tasks.create_task(serve(control, self._answer))
                 tasks.create_task(self._tick())
+                if self._leadership.role != "leader":
+                    tasks.create_task(self._wait_to_lead())
                 log.info(
                     "controller started",
                     version=__version__,
@@ -69,13 +90,75 @@ class Controller:
                     apps=len(self._config.apps),
                 )
                 ready()
-            server.close()
+
+    # ---- leading -------------------------------------------------------------------
+
+    async def _wait_to_lead(self) -> None:
+        await self._leadership.lead()
+        self._lead()
+
+    def _lead(self) -> None:
+        """From now on agents are taken; hosts from before are counted at what they may hold."""
+        config, now, lost = self._config, time.monotonic(), self._leadership.lost
+        grace_s = max(config.grace_s, LOST_GRACE_S) if lost else config.grace_s
+        if self._leadership.remembers:
+            grace_s = 0.0  # who is not back yet is counted all the same
+        self._engine = Engine(config.policy, now, grace_s, config.memory, self._leadership.bounds)
+        self._desk = self._new_desk()
+        self._handle(AppsConfigured(config.specs()))
+        for app, size in self._leadership.recovered.sizes.items():
+            try:
+                self._handle(AppResized(app, size.cpu_milli, size.memory_bytes))
+            except Refused as error:
+                log.warning("the configured limit counts again", app=app, reason=str(error))
+        if lost:
+            # By then everybody who held something, and who can come, has come.
+            asyncio.get_running_loop().call_later(grace_s, self._leadership.store.nothing_is_lost)
+        self._server.lead(self._leadership.epoch)
+        log.info("leading", kind="leading", reason=f"epoch {self._leadership.epoch}")
+
+    def _new_desk(self) -> Desk:
+        return Desk(self._engine, self._started_at, self._standing)
+
+    def _standing(self) -> Standing:
+        leadership = self._leadership
+        problems = leadership.problems() + self._renewal.problems(time.time())
+        return Standing(leadership.role, leadership.epoch, problems)
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._leadership.close()
+
+    @contextlib.contextmanager
+    def _control_socket(self) -> Iterator[socket.socket]:
+        listen = self._config.listen
+        with contextlib.ExitStack() as stack:
+            try:
+                control = stack.enter_context(control_socket(Path(listen.control), listen.group))
+            except ConfigError as error:
+                raise ConfigError(f"{error}{self._beside()}") from error
+            yield control
+
+    def _beside(self) -> str:
+        """Why an address may be taken."""
+        if self._leadership.role != "waiting":
+            return ""
+        return f"; a second controller: {self._leadership.leader_beside} leads with {self._config.state_path}"
+
+    # ---- work ----------------------------------------------------------------------
 
     async def _tick(self) -> None:
         ticker = Ticker(TICK_S)
         while True:
             now = await ticker.next()
-            self._handle(Ticked())
+            if self._leadership.role == "leader":
+                self._handle(Ticked())
+                if ticker.count % HISTORY_TICKS == 0:
+                    rows = (history_row(app, time.time()) for app in self._engine.apps.values())
+                    self._leadership.store.sample(rows)
             self._watchdog.ping(now)
             if ticker.count % 10 == 0:
                 status(self._summary())
@@ -84,21 +167,36 @@ class Controller:
         self._follow(self._engine.handle(event, time.monotonic()))
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:
-        decisions, orders = [], []
+        decisions, orders, bounds = [], [], []
         for instruction in instructions:
             if isinstance(instruction, Decision):
                 decisions.append(instruction)
+            elif isinstance(instruction, Secure):
+                bounds.append(instruction)
             else:
                 orders.append(instruction)
         self._server.dispatch(orders)
+        if bounds:
+            self._secure(bounds)
         if decisions:
+            self._leadership.store.record(decisions, time.time() - time.monotonic())
             # In the loop's next round: what is written to a socket leaves at the end of this one, and
             # whoever waits for an order does not wait for the journal.
             asyncio.get_running_loop().call_soon(_log_decisions, decisions)
 
+    def _secure(self, bounds: list[Secure]) -> None:
+        engine = self._engine
+
+        def done() -> None:
+            if engine is self._engine:
+                for bound in bounds:
+                    self._handle(Secured(bound.app, bound.host, bound.bound))
+
+        self._leadership.store.secure({(b.host, b.app): b.bound for b in bounds}, done)
+
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            data, instructions = self._desk.answer(request, time.monotonic(), time.time())
+            data, instructions = self._asked(request)
         except NoSuchThing as error:
             return {"ok": False, "error": str(error), "code": client.NO_SUCH_THING}
         except (EscraError, msgspec.ValidationError) as error:
@@ -106,11 +204,27 @@ class Controller:
         self._follow(instructions)
         return {"ok": True, "data": data}
 
+    def _asked(self, request: dict[str, Any]) -> tuple[Any, list[Instruction]]:
+        leadership = self._leadership
+        if request.get("op") == "promote":
+            hosts = msgspec.convert(request, Promote).hosts.split(",")
+            leadership.promote(host.strip() for host in hosts if host.strip())
+            return {"epoch": leadership.epoch, "hosts": sorted(leadership.met_hosts)}, []
+        if leadership.role != "leader" and request.get("op") != "status":
+            raise Refused("this controller is a standby; ask the one that leads")
+        answer = self._desk.answer(request, time.monotonic(), time.time())
+        if request.get("op") == "set":
+            leadership.store.size(request["app"], request.get("cpu_milli"), request.get("memory_bytes"))
+        return answer
+
     def _reload(self) -> None:
         """A bad file changes nothing."""
+        self._renewal.renew()
         try:
             config = load_config(self._path)
-            self._handle(AppsConfigured(config.specs()))
+            if self._leadership.role == "leader":
+                self._handle(AppsConfigured(config.specs()))
+                self._leadership.store.forget_sizes()
         except EscraError as error:
             log.error(
                 "configuration refused, the running one stays", kind="config_refused", reason=str(error)
@@ -118,7 +232,7 @@ class Controller:
             return
         fixed = [
             name
-            for name in ("listen", "tls", "policy", "memory", "grace_s", "log_level")
+            for name in ("listen", "tls", "policy", "memory", "grace_s", "log_level", "standby", "state_dir")
             if getattr(config, name) != getattr(self._config, name)
         ]
         self._config = config
@@ -128,6 +242,8 @@ class Controller:
 
     def _summary(self) -> str:
         engine = self._engine
+        if self._leadership.role != "leader":
+            return f"{self._leadership.role}: takes no agents"
         connected = sum(host.connected for host in engine.hosts.values())
         free = sum(app.ledger.free for app in engine.apps.values())
         return (

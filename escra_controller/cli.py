@@ -204,7 +204,7 @@ def events(app: str | None, limit: int, follow: bool, **options: Any) -> None:
 @click.option("--memory", metavar="SIZE", help="Such as 2GiB or 512MiB.")
 @_shared
 def set_(app: str, cpu: str | None, memory: str | None, **options: Any) -> None:
-    """Change the limit of an application, until the controller reads its configuration again."""
+    """Change the limit of an application, until the controller is told to reload its configuration."""
     arguments: dict[str, Any] = {"app": app}
     try:
         if cpu is not None:
@@ -218,6 +218,20 @@ def set_(app: str, cpu: str | None, memory: str | None, **options: Any) -> None:
     asker = _Asker(**options)
     data = asker.ask("set", **arguments)
     asker.show(data, views.apps([data], asker.width, asker.paint))
+
+
+@main.command()
+@click.argument("host")
+@_shared
+def forget(host: str, **options: Any) -> None:
+    """Say that HOST is gone for good: what it held is free for others.
+
+    A host that is away stays counted at what it held, for nobody can look.  If it does hold limits still,
+    applications can use more than their limit once others have been given its part.
+    """
+    asker = _Asker(**options)
+    data = asker.ask("forget", host=host)
+    asker.show(data, [f"{host} is forgotten"])
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """/etc/escra/controller.toml as a type: the defaults live here."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +9,7 @@ from msgspec import Meta
 
 from escra_common.configfile import Address, load
 from escra_common.errors import ConfigError
+from escra_common.messages import Fallback
 from escra_common.tls import TlsConfig
 from escra_common.units import Cpu, Size
 from escra_controller.events import AppSpec
@@ -39,17 +41,29 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_min: Size = Size(16 << 20)
     memory_max: Size | None = None
     weight: Weight = 100
+    # What agents do with its containers after ``lease_s`` without a controller.
+    fallback: Fallback = "hold"
+    lease_s: Annotated[int, Meta(ge=10, le=10**7)] = 300
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A ``standby`` takes no agents until ``escra-controller promote``."""
+
+    standby: bool = False
+    state_dir: str = ""
     listen: ListenConfig = ListenConfig()
     tls: TlsConfig | None = None
     policy: Settings = Settings()
     memory: MemorySettings = MemorySettings()
     apps: dict[AppName, AppConfig] = {}
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    # How long after a start nothing grows, so that agents can report what they still hold.
+    # How long after a first start nothing grows, so that agents can report what they still hold.
     grace_s: Annotated[float, Meta(ge=0, le=600)] = 2.0
+
+    @property
+    def state_path(self) -> Path:
+        """systemd names the directory; by hand it is the same one."""
+        return Path(self.state_dir or os.environ.get("STATE_DIRECTORY", "/var/lib/escra-controller"))
 
     def specs(self) -> list[AppSpec]:
         return [
@@ -62,6 +76,8 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 int(app.memory_min),
                 None if app.memory_max is None else int(app.memory_max),
                 app.weight,
+                app.fallback,
+                app.lease_s,
             )
             for name, app in self.apps.items()
         ]

@@ -1,4 +1,4 @@
-"""``escra-controller``: run it, or check its configuration."""
+"""``escra-controller``: run it, check its configuration, issue certificates."""
 
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import click
 
 from escra_common import __version__, command
 from escra_controller.app import Controller
+from escra_controller.client import QueryError, query
 from escra_controller.config import DEFAULT_PATH, load_config
+from escra_controller.pkicommands import pki
 
 PROGRAM = "escra-controller"
 
@@ -32,6 +34,30 @@ def check_config(path: Path) -> None:
     """Say whether the configuration can be used, and what it means with all defaults."""
     with command.refusing(PROGRAM):
         command.echo_config(load_config(path))
+
+
+@main.command()
+@click.option("--host", "hosts", multiple=True, metavar="HOST", help="It may hold limits; repeat for each.")
+@command.config_option(DEFAULT_PATH)
+def promote(hosts: tuple[str, ...], path: Path) -> None:
+    """Let the standby that runs here lead from now on.
+
+    Agents that list it come over as soon as they have no better leader.  Until every host that this
+    standby has met, or that is named with --host, has come or is forgotten (escra forget), nothing
+    grows beyond what those that came have brought: so the limits of an application never sum to more.
+    """
+    with command.refusing(PROGRAM):
+        config = load_config(path)
+    try:
+        data = query(Path(config.listen.control), {"op": "promote", "hosts": ",".join(hosts)})
+    except QueryError as error:
+        click.echo(f"{PROGRAM}: {error}", err=True)
+        raise click.exceptions.Exit(error.code) from error
+    names = ", ".join(data["hosts"]) or "none"
+    click.echo(f"It leads, with epoch {data['epoch']}.  It waits for these hosts: {names}")
+
+
+main.add_command(pki)
 
 
 if __name__ == "__main__":

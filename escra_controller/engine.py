@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from escra_common.messages import Ack, MemoryAck
+from escra_controller.absence import Absence
+from escra_controller.bounds import ALL_HOSTS, Bound
 from escra_controller.events import (
     AgentJoined,
     AgentLeft,
@@ -22,20 +24,22 @@ from escra_controller.events import (
     ContainerGone,
     Decision,
     Event,
+    HostForgotten,
     Instruction,
     LimitsApplied,
     MemoryApplied,
     MemoryArrived,
     MemoryNeeded,
     SamplesArrived,
+    Secured,
     TasksKilled,
     Ticked,
 )
-from escra_controller.ledger import Ledger
-from escra_controller.membership import Membership, Registry
+from escra_controller.membership import Membership
 from escra_controller.memory import MemorySettings
 from escra_controller.policy import Settings
 from escra_controller.pools import Pools
+from escra_controller.registry import BoundRows, Registry
 from escra_controller.rounds import Round
 from escra_controller.state import App, Member, MemberKey, Refused, classify
 
@@ -47,6 +51,9 @@ class Engine:
 
     For ``grace_s`` after the start nothing grows and nobody is admitted: hosts that still hold
     limits from before must have a chance to say so first.
+
+    ``bounds`` are those on disk by (host, application): with them, absent hosts are counted at what they may
+    hold, and each Secure is to be answered by a Secured.  Without, nothing is remembered over a restart.
     """
 
     def __init__(
@@ -55,9 +62,10 @@ class Engine:
         now: float = 0.0,
         grace_s: float = 0.0,
         memory: MemorySettings | None = None,
+        bounds: BoundRows | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        registry = Registry()
+        registry = Registry.knowing(bounds)
         self.apps, self.hosts, self.members = registry.apps, registry.hosts, registry.members
         self._registry = registry
         # Numbered from 1; the latest of all applications.
@@ -65,6 +73,7 @@ class Engine:
         self._decided = 0
         self._pools = Pools(self.settings, memory or MemorySettings(), now + grace_s, self.hosts)
         self._membership = Membership(registry, self.settings, self._pools)
+        self._absence = Absence(registry, self._membership, self._pools)
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take one event; raises Refused when it cannot be followed, with the state unchanged."""
@@ -74,10 +83,17 @@ class Engine:
                 self._configure(specs, now, out)
             case AppResized():
                 self._resize(event, now, out)
+            case HostForgotten(host):
+                self._absence.forget(host, now, out)
+            case Secured(app, host, bound):
+                self._secured(app, host, bound, now, out)
             case Ticked():
+                self._absence.tick(now, out)
                 self._pools.tick(list(self.apps.values()), now, out)
             case AgentJoined(hello, containers):
                 self._membership.joined(hello, containers, now, out)
+                self._absence.tell(hello.host, out)
+                self._absence.back(hello.host, now, out)
                 self._settle_all(now, out)
             case AgentLeft(host, reason):
                 self._membership.left(host, reason)
@@ -142,6 +158,7 @@ class Engine:
                     self._pools.memory.killed(r, member, killed)
             case AgentReported(host, totals):
                 self.hosts[host].totals = totals
+                self._absence.told(self.hosts[host])
             case ContainerAppeared(host, container):
                 self._membership.upsert(host, container, now, out)
                 self._settle_all(now, out)
@@ -190,6 +207,21 @@ class Engine:
 
     # ---- applications --------------------------------------------------------------
 
+    def absent_hosts(self) -> set[str]:
+        """Hosts that were there before a restart, and have not come back."""
+        return self._registry.absent()
+
+    def _secured(self, name: str, host: str, bound: Bound, now: float, out: list[Instruction]) -> None:
+        app = self.apps.get(name)
+        if app is not None and app.bounds is not None:
+            app.bounds.secured(host, bound)
+            self._pools.settle([app], now, out)
+
+    def _secure_all(self, apps: Iterable[App], now: float, out: list[Instruction]) -> None:
+        """The bound of the sum follows Ω."""
+        for app in apps:
+            self._pools.round(app, now, out).secure(ALL_HOSTS)
+
     def _settle_all(self, now: float, out: list[Instruction]) -> None:
         self._pools.settle(list(self.apps.values()), now, out)
 
@@ -202,12 +234,14 @@ class Engine:
             self._remove(self.apps[name], out)
         for name, spec in wanted.items():
             if name not in self.apps:
-                self.apps[name] = App(spec, Ledger(spec.cpu), Ledger(spec.memory))
+                self._registry.make_app(spec)
             self.apps[name].removed = False
             self._apply_spec(self.apps[name], spec)
         for member in list(self.members.values()):
             if member.state == "unknown-app" and member.info.app in wanted:
                 self._membership.place(member, out)
+        self._absence.configured(out)
+        self._secure_all(self.apps.values(), now, out)
         self._settle_all(now, out)
 
     def _remove(self, app: App, out: list[Instruction]) -> None:
@@ -216,7 +250,7 @@ class Engine:
         for member in app.members.values():
             state, member.problem = classify(member.info, self._registry.configured())
             self._membership.release(member, state, out)
-        self._membership.bury(app)
+        self._membership.bury(app, out)
 
     def _resize(self, event: AppResized, now: float, out: list[Instruction]) -> None:
         app = self.apps.get(event.app)
@@ -230,6 +264,7 @@ class Engine:
         )
         app.refuse_below_floors(spec)
         self._apply_spec(app, spec)
+        self._secure_all([app], now, out)
         self._pools.settle([app], now, out)
 
     def _apply_spec(self, app: App, spec: AppSpec) -> None:

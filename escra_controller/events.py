@@ -11,6 +11,7 @@ from typing import Literal
 from escra_common.messages import (
     Ack,
     Container,
+    Fallback,
     Heartbeat,
     Hello,
     MemoryAck,
@@ -18,7 +19,9 @@ from escra_common.messages import (
     MemoryNeed,
     OomKilled,
     Sample,
+    Terms,
 )
+from escra_controller.bounds import Bound
 
 Resource = Literal["cpu", "memory"]
 
@@ -104,7 +107,8 @@ class AppSpec:
     """One application's share of the machines, and the defaults of its containers.
 
     CPU in millicores, memory in bytes.  ``cpu_min`` and ``memory_min`` are the floors, ``cpu_max``
-    and ``memory_max`` the ceilings of a container that names none itself.
+    and ``memory_max`` the ceilings of a container that names none itself.  ``fallback`` is what an agent does
+    after ``lease_s`` without a controller.
     """
 
     name: str
@@ -115,6 +119,8 @@ class AppSpec:
     memory_min: int = 16 << 20
     memory_max: int | None = None
     weight: int = 100
+    fallback: Fallback = "hold"
+    lease_s: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,22 @@ class Ticked:
     """Time passed; sent every 100 ms."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostForgotten:
+    """A person says that this host holds nothing any more: it is gone for good, or was never ours."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """A bound is durable: see ``Secure``."""
+
+    app: str
+    host: str
+    bound: Bound
+
+
 Event = (
     AgentJoined
     | AgentLeft
@@ -152,6 +174,8 @@ Event = (
     | AgentReported
     | AppsConfigured
     | AppResized
+    | HostForgotten
+    | Secured
     | Ticked
 )
 
@@ -197,6 +221,24 @@ class ReleaseContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class SendTerms:
+    host: str
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """Make this bound durable, then say so with ``Secured``; those of one application and host in order.
+
+    ``host`` "" is the bound of the sum over all hosts; ``NOTHING`` takes the bound away.
+    """
+
+    app: str
+    host: str
+    bound: Bound
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One line of the audit: why a limit moved, or why it could not.
 
@@ -217,5 +259,5 @@ class Decision:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-Order = SetLimit | SetMemoryLimit | DenyNeed | ReleaseContainer
-Instruction = Order | Decision
+Order = SetLimit | SetMemoryLimit | DenyNeed | ReleaseContainer | SendTerms
+Instruction = Order | Secure | Decision

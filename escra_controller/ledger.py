@@ -8,7 +8,7 @@ frees nothing until it is acknowledged.
 The amounts are plain integers: millicores for CPU.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -43,11 +43,17 @@ class Ledger(Generic[K]):
 
     An overhang arises when Ω is lowered, or when a host comes back holding more than is left:
     what is in force already cannot be undone by arithmetic, only worked off by shrinks.
+
+    ``reserved`` is what may be held where nobody can look at present: it is not free either.
+    ``host`` says where a key's limit is in force.
     """
 
-    def __init__(self, omega: int) -> None:
+    def __init__(self, omega: int, host: Callable[[K], str] = lambda key: "") -> None:
         self.omega = omega
+        self.reserved = 0
+        self._host = host
         self._entries: dict[K, Entry] = {}
+        self._on_host: dict[str, int] = {}
         self._counted = 0
         self._overhang = 0
 
@@ -67,7 +73,13 @@ class Ledger(Generic[K]):
     @property
     def free(self) -> int:
         """What can be granted now; never negative."""
-        return max(0, self.omega - self._counted)
+        return max(0, self.omega - self._counted - self.reserved)
+
+    def counted_on(self, host: str) -> int:
+        return self._on_host.get(host, 0)
+
+    def hosts(self) -> Iterator[str]:
+        return iter(self._on_host)
 
     def resize(self, omega: int) -> None:
         self.omega = omega
@@ -77,7 +89,7 @@ class Ledger(Generic[K]):
         """Take over a limit that is in force already, whether or not there is room for it."""
         self.forget(key)
         self._entries[key] = Entry(held, held, 0, held)
-        self._counted += held
+        self._count(key, held)
         self._overhang = max(self._overhang, self._counted)
 
     def order(self, key: K, amount: int, rev: int) -> None:
@@ -91,7 +103,7 @@ class Ledger(Generic[K]):
         entry.ordered = amount
         entry.rev = rev
         entry.highest = max(entry.highest, amount)
-        self._settle(entry, before)
+        self._settle(key, entry, before)
 
     def acknowledge(self, key: K, rev: int, held: int) -> bool:
         """Book what the kernel was read to hold; True when this was the last order under way."""
@@ -104,7 +116,7 @@ class Ledger(Generic[K]):
         if last:
             entry.rev = 0
             entry.ordered = entry.highest = held
-        self._settle(entry, before)
+        self._settle(key, entry, before)
         # A kernel may hold more than was ordered (a refused write): then it is so.
         self._overhang = max(self._overhang, self._counted)
         return last
@@ -112,18 +124,29 @@ class Ledger(Generic[K]):
     def forget(self, key: K) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._counted -= entry.counted
-            self._shed()
+            self._settle(key, Entry(0, 0, 0, 0), entry.counted)
 
     def check(self) -> None:
         """Promise 1, as arithmetic; raises AssertionError."""
         total = sum(entry.counted for entry in self._entries.values())
         assert total == self._counted, f"counted {self._counted}, but the entries sum to {total}"
         assert total <= max(self.omega, self._overhang), f"{total} counted of {self.omega}"
+        on_host: dict[str, int] = {}
+        for key, entry in self._entries.items():
+            on_host[self._host(key)] = on_host.get(self._host(key), 0) + entry.counted
+        assert {h: n for h, n in on_host.items() if n} == self._on_host, "the hosts' sums are others"
 
-    def _settle(self, entry: Entry, before: int) -> None:
-        self._counted += entry.counted - before
+    def _settle(self, key: K, entry: Entry, before: int) -> None:
+        self._count(key, entry.counted - before)
         self._shed()
+
+    def _count(self, key: K, more: int) -> None:
+        self._counted += more
+        host = self._host(key)
+        if on_host := self._on_host.get(host, 0) + more:
+            self._on_host[host] = on_host
+        else:
+            self._on_host.pop(host, None)
 
     def _shed(self) -> None:
         self._overhang = min(self._overhang, self._counted)

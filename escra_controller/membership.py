@@ -1,14 +1,15 @@
 """Which containers there are, which application each belongs to, and what it takes with it when it leaves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
 from escra_common.messages import Ack, Container, Hello, MemoryAck
-from escra_controller.events import Instruction, ReleaseContainer
+from escra_controller.bounds import ALL_HOSTS, NOTHING
+from escra_controller.events import Instruction, ReleaseContainer, Secure
 from escra_controller.policy import POLICIES, Settings
 from escra_controller.pools import Pools
+from escra_controller.registry import Registry
 from escra_controller.state import (
     App,
     Host,
@@ -19,18 +20,6 @@ from escra_controller.state import (
     classify,
     limit_millicores,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """All that the engine knows."""
-
-    apps: dict[str, App] = field(default_factory=dict)
-    hosts: dict[str, Host] = field(default_factory=dict)
-    members: dict[MemberKey, Member] = field(default_factory=dict)
-
-    def configured(self) -> set[str]:
-        return {name for name, app in self.apps.items() if not app.removed}
 
 
 class Membership:
@@ -107,6 +96,7 @@ class Membership:
             app.changed()
             if snapshot:
                 _forget_given_back(app, member)
+            _count_unknown(app, member)
         counted = app is not None and member.key in app.ledger
         holds_cpu = counted or member.limit is not None or member.info.managed
         holds_memory = memory.limit is not None or _manages_memory(member.info)
@@ -130,7 +120,7 @@ class Membership:
             member.info = msgspec.structs.replace(member.info, in_force=ack.in_force, managed=False)
             self.place(member, out)
             self._pools.settle([app], now, out)
-            self.bury(app)
+            self.bury(app, out)
 
     def memory_released(
         self, app: App, member: Member, ack: MemoryAck, now: float, out: list[Instruction]
@@ -141,17 +131,20 @@ class Membership:
             member.memory.releasing, member.memory.problem = False, ack.error
             member.info = _unmanaged_memory(member.info)
             self._pools.settle([app], now, out)
-            self.bury(app)
+            self.bury(app, out)
 
     def forget(self, key: MemberKey, now: float, out: list[Instruction]) -> None:
         """It does not exist any more."""
         if member := self._all.members.pop(key, None):
             self._drop_from_app(member, now, out)
 
-    def bury(self, app: App) -> None:
+    def bury(self, app: App, out: list[Instruction]) -> None:
         """An application that is not configured any more ends with the last limit it is counted for."""
-        if app.removed and not any(True for ledger in (app.ledger, app.memory) for _ in ledger):
-            self._all.apps.pop(app.spec.name, None)
+        if not app.removed or any(True for ledger in (app.ledger, app.memory) for _ in ledger):
+            return
+        self._all.apps.pop(app.spec.name, None)
+        kept = [ALL_HOSTS, *app.bounds.hosts()] if app.bounds else []
+        out.extend(Secure(app.spec.name, host, NOTHING) for host in kept if not app.absent.awaits(host))
 
     def _place_cpu(self, app: App, member: Member, *, snapshot: bool) -> None:
         counted = member.key in app.ledger
@@ -174,7 +167,7 @@ class Membership:
             app.ledger.forget(member.key)
             app.memory.forget(member.key)
             self._pools.settle([app], now, out)
-            self.bury(app)
+            self.bury(app, out)
 
     def _forget_wishes(self, member: Member) -> None:
         member.memory.leave()
@@ -203,6 +196,16 @@ def _forget_given_back(app: App, member: Member) -> None:
     if not _manages_memory(member.info):
         app.memory.forget(member.key)
         member.memory.limit, member.memory.releasing = None, False
+
+
+def _count_unknown(app: App, member: Member) -> None:
+    """A limit of ours that is not counted yet: from before a restart, and not wanted any more."""
+    held = charge_millicores(member.info.in_force)
+    if member.info.managed and held is not None and member.key not in app.ledger:
+        app.ledger.adopt(member.key, held)
+    memory = member.info.memory
+    if memory is not None and memory.managed and memory.in_force.max_bytes and member.key not in app.memory:
+        app.memory.adopt(member.key, memory.in_force.max_bytes)
 
 
 def _manages_memory(info: Container) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from escra_common.messages import MemoryAck, MemoryLevel, MemoryNeed, OomKilled
 from escra_common.units import format_bytes
+from escra_controller.bounds import Bound
 from escra_controller.events import DenyNeed, SetMemoryLimit
 from escra_controller.memory import KEEP_S, MemorySettings, Ordered, Waiting
 from escra_controller.policy import Wish
@@ -55,7 +56,7 @@ class MemoryAllocator:
             return
         until = max(r.now, self._grace_until) + self._s.ask_s
         if memory.waiting is None:
-            memory.waiting = Waiting(need, self._target(memory.limit, need), until)
+            memory.waiting = Waiting(need, self._target(_has(r, member, need), need), until)
         else:
             memory.waiting = replace(memory.waiting, need=need)
         self.settle(r)
@@ -124,17 +125,28 @@ class MemoryAllocator:
         app, memory, waiting = r.app, member.memory, member.memory.waiting
         if waiting is None or memory.limit is None or r.now < self._grace_until:
             return
-        limit, ceiling = memory.limit, app.memory_ceiling(member)
+        limit, ceiling = _has(r, member, waiting.need), app.memory_ceiling(member)
         # What an order under way still counts above the limit is its own.
         room = app.memory.free + app.memory[member.key].counted - limit
         wanted = min(waiting.target, ceiling) - limit
         if limit >= ceiling:
             self._deny(r, member, f"it is at its own maximum of {format_bytes(ceiling)}")
         elif room >= min(wanted, LEAST_GRANT_BYTES):
-            self._grant(r, member, limit, min(wanted, self._polite(wanted, room)))
+            amount = self._within_bound(r, member, limit, min(wanted, self._polite(wanted, room)))
+            if amount >= min(wanted, LEAST_GRANT_BYTES):
+                self._grant(r, member, limit, amount)
         else:
             self._collect(r, wanted - room, member, f"{member.info.name} needs memory")
             self._deny_unless_others_give(r, member)
+
+    def _within_bound(self, r: Round, member: Member, limit: int, amount: int) -> int:
+        """How much of a grant may be given before more is on disk for its host; the rest is asked for."""
+        app, host = r.app, member.key.host
+        counted = app.memory[member.key].counted if member.key in app.memory else 0
+        most = counted + app.room(host).memory - limit
+        if amount > most:
+            r.secure(host, Bound(0, limit + amount - counted))
+        return min(amount, most)
 
     def _polite(self, wanted: int, room: int) -> int:
         """Half of what is left and no more, as long as that is a grant worth having."""
@@ -212,7 +224,9 @@ class MemoryAllocator:
         rest = {key: self._above(r.app, m, m.memory.needed) - given[key] for key, m in givers.items()}
         more = proportionally(wanted - sum(given.values()), {k: max(0, v) for k, v in rest.items()})
         for key, member in givers.items():
-            target = (member.memory.limit or 0) - given[key] - more[key]
+            # Spread over many it comes to little from each, but nothing less is worth a write.
+            give = given[key] + more[key] and max(given[key] + more[key], self._least_cut(member))
+            target = (member.memory.limit or 0) - min(give, given[key] + max(0, rest[key]))
             numbers = {"needed_mib": member.memory.needed / MIB}
             wish = Wish(target, "give", f"it does not need the rest, and {why}", numbers)
             self._cut(r, member, target, wish)
@@ -231,9 +245,11 @@ class MemoryAllocator:
         )
 
     def _cut(self, r: Round, member: Member, target: int, wish: Wish) -> None:
-        limit = member.memory.limit or 0
-        if limit - target >= max(LEAST_CUT_BYTES, int(LEAST_CUT * limit)):
+        if (member.memory.limit or 0) - target >= self._least_cut(member):
             self._order(r, member, target, wish)
+
+    def _least_cut(self, member: Member) -> int:
+        return max(LEAST_CUT_BYTES, int(LEAST_CUT * (member.memory.limit or 0)))
 
     def _cuts_under_way(self, r: Round) -> bool:
         ledger = r.app.memory
@@ -282,6 +298,8 @@ class MemoryAllocator:
         first = max(least, fair[member.key] if asked is None else min(asked, fair[member.key]))
         # Who names no limit leaves something for those that grow next.
         target = min(first, free if asked is not None else least + (free - least) // 2)
+        if self._within_bound(r, member, 0, target) < target:
+            return 0  # it comes again when the bound is on disk
         cause = f"new; it came with {'no limit' if asked is None else format_bytes(asked)}"
         numbers = {"fair_mib": fair[member.key] / MIB, "needed_mib": use / MIB, "free_mib": free / MIB}
         self._order(r, member, target, Wish(target, "newcomer", cause, numbers))
@@ -318,6 +336,14 @@ class MemoryAllocator:
 
     def _margin(self, use: int) -> int:
         return max(int(self._s.margin_min), int(self._s.margin * use))
+
+
+def _has(r: Round, member: Member, need: MemoryNeed) -> int:
+    """The limit that a grant must raise: where a cut is under way that may end early, the one it asked at.
+
+    An order for less than it has would be no answer, and there is no other to come.
+    """
+    return max(member.memory.limit or 0, min(need.limit_bytes, r.app.memory[member.key].counted))
 
 
 def _as_it_went(wish: Wish, ack: MemoryAck) -> Wish:

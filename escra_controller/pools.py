@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 
 from escra_controller.allocator import Allocator
+from escra_controller.bounds import ALL_HOSTS
 from escra_controller.events import Instruction
 from escra_controller.memory import MemorySettings
 from escra_controller.memoryallocator import MemoryAllocator
 from escra_controller.policy import Settings
 from escra_controller.rounds import Round
 from escra_controller.state import App, Host
+
+SECURE_EVERY_S = 1.0
 
 
 class Pools:
@@ -43,3 +46,15 @@ class Pools:
             r = self.round(app, now, out)
             self.cpu.tick(r)
             self.memory.tick(r)
+            self._secure(r)
+
+    def _secure(self, r: Round) -> None:
+        """Let the bounds on disk follow what is held, so that hardly any grant has to wait for them."""
+        app = r.app
+        if app.bounds is None or r.now - app.secured_at < SECURE_EVERY_S:
+            return
+        app.secured_at = r.now
+        r.secure(ALL_HOSTS)
+        for host in sorted({*app.ledger.hosts(), *app.memory.hosts(), *app.bounds.hosts()}):
+            if not app.absent.awaits(host):  # what they hold is only known from the disk
+                r.secure(host)

@@ -1,6 +1,7 @@
 """The questions of the control socket, and their answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, assert_never
 
 import msgspec
@@ -10,9 +11,10 @@ from escra_common import __version__
 from escra_common.errors import EscraError
 from escra_common.units import MAX_BYTES, MAX_MILLICORES
 from escra_controller.engine import Engine
-from escra_controller.events import AppResized, Instruction
+from escra_controller.events import AppResized, HostForgotten, Instruction
 from escra_controller.rows import (
     Row,
+    absent_row,
     agent_row,
     app_row,
     container_row,
@@ -70,7 +72,28 @@ class Set(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op
     memory_bytes: Annotated[int, Meta(ge=1, le=int(MAX_BYTES))] | None = None
 
 
-Query = Status | Apps | Ps | Agents | Explain | Events | Set
+class Forget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="forget"):
+    """A host that is gone for good holds nothing any more."""
+
+    host: str
+
+
+class Promote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="promote"):
+    """A standby is to lead; ``hosts``, separated by commas, may hold limits, beside those it has met."""
+
+    hosts: str = ""
+
+
+Query = Status | Apps | Ps | Agents | Explain | Events | Set | Forget
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The controller's part among controllers, and what is not well with it."""
+
+    role: str = "leader"
+    epoch: int = 0
+    problems: Sequence[str] = ()
 
 
 class Desk:
@@ -79,9 +102,12 @@ class Desk:
     ``wall`` is the unix time at ``now``, for the times people see.
     """
 
-    def __init__(self, engine: Engine, started_at: float) -> None:
+    def __init__(
+        self, engine: Engine, started_at: float, standing: Callable[[], Standing] = Standing
+    ) -> None:
         self._engine = engine
         self._started_at = started_at
+        self._standing = standing
 
     def answer(self, request: Mapping[str, Any], now: float, wall: float) -> tuple[Any, list[Instruction]]:
         """The data asked for, and what the engine wants done because of it.
@@ -97,7 +123,8 @@ class Desk:
             case Ps(app):
                 return [container_row(self._engine, m) for m in self._members(app)], []
             case Agents():
-                return [agent_row(self._engine, host, now) for host in sorted(self._engine.hosts)], []
+                known = [agent_row(self._engine, host, now) for host in sorted(self._engine.hosts)]
+                return known + [absent_row(host) for host in sorted(self._engine.absent_hosts())], []
             case Explain(container, limit):
                 return self._explain(container, limit, now, wall), []
             case Events(after, limit, app):
@@ -105,6 +132,8 @@ class Desk:
             case Set(app, cpu_milli, memory_bytes):
                 out = self._engine.handle(AppResized(app, cpu_milli, memory_bytes), now)
                 return app_row(self._engine.apps[app]), out
+            case Forget(host):
+                return {"host": host}, self._engine.handle(HostForgotten(host), now)
             case _:
                 assert_never(query)
 
@@ -117,6 +146,12 @@ class Desk:
             if not info.connected
         ]
         problems += [
+            f"host {host} has not come back since the restart; if it is gone for good: escra forget {host}"
+            for host in sorted(engine.absent_hosts())
+        ]
+        standing = self._standing()
+        problems += standing.problems
+        problems += [
             f"{m.info.name} on {m.key.host}: {m.problem}"
             for m in self._members(None)
             if m.problem and m.state != "pinned"
@@ -128,6 +163,8 @@ class Desk:
         ]
         return {
             "version": __version__,
+            "role": standing.role,
+            "epoch": standing.epoch,
             "uptime_s": round(now - self._started_at, 1),
             "state": "degraded" if problems else "ok",
             "problems": problems,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from escra_controller.events import Decision, Instruction, Resource
+from escra_controller.bounds import NOTHING, Bound
+from escra_controller.events import Decision, Instruction, Resource, Secure
 from escra_controller.policy import Wish
 from escra_controller.state import App, Member
 
@@ -20,6 +21,11 @@ class Round:
     reachable: Sequence[Member]
     now: float
     out: list[Instruction]
+
+    def secure(self, host: str, more: Bound = NOTHING) -> None:
+        """See to it that this host may be granted ``more``, soon."""
+        if (bound := self.app.to_secure(host, more)) is not None:
+            self.out.append(Secure(self.app.spec.name, host, bound))
 
     def record(
         self, member: Member, resource: Resource, wish: Wish, before: int | None, after: int | None

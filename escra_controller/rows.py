@@ -39,6 +39,18 @@ def agent_row(engine: Engine, host: str, now: float) -> Row:
     }
 
 
+def absent_row(host: str) -> Row:
+    """A host from before a restart: its limits are counted, the rest is not known."""
+    return {
+        "host": host,
+        "state": "absent",
+        "cgroup_version": "",
+        "containers": None,
+        "last_seen_s": None,
+        "version": "",
+    }
+
+
 def container_row(engine: Engine, member: Member) -> Row:
     level = member.memory.level
     return {
@@ -92,11 +104,13 @@ def app_row(app: App) -> Row:
         "cpu": {
             "limit_cores": cores(app.spec.cpu),
             "allocated_cores": cores(app.ledger.counted),
+            "reserved_cores": cores(app.ledger.reserved),
             "used_cores": round(sum(m.demand.used() for m in members) / 1000, 3),
         },
         "memory": {
             "limit_bytes": app.spec.memory,
             "allocated_bytes": app.memory.counted,
+            "reserved_bytes": app.memory.reserved,
             "used_bytes": sum(level.used_bytes for level in levels),
         },
         "containers": len(app.members),

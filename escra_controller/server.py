@@ -5,10 +5,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 
+import msgspec
 import structlog
 
-from escra_common.channel import Channel, Heartbeats
+from escra_common.channel import Channel, Heartbeats, converse
 from escra_common.errors import WireError
+from escra_common.expiry import Expiry
 from escra_common.messages import (
     MAX_ITEMS,
     Appeared,
@@ -32,8 +34,9 @@ from escra_common.messages import (
     SetMemory,
     Snapshot,
 )
+from escra_common.seldom import Seldom
 from escra_common.session import Session, hello
-from escra_common.tls import certified_names
+from escra_common.tls import certified_names, peer_expiry
 from escra_controller import events
 from escra_controller.events import AgentJoined, AgentLeft, Event, Order
 
@@ -45,13 +48,37 @@ MAX_CONTAINERS = 20_000
 
 
 class AgentServer:
-    """``deliver`` takes each event of an agent; it must not block."""
+    """A standby until ``lead``: it takes no agents, but sees who comes.
 
-    def __init__(self, host: str, deliver: Callable[[Event], None]) -> None:
-        self._hello = hello("controller", host)
+    ``deliver`` takes each event of an agent; it must not block.  ``met`` hears of every agent that says
+    HELLO, before anything is decided about it, and may make this a standby then.
+    """
+
+    def __init__(self, host: str, deliver: Callable[[Event], None], met: Callable[[Hello], None]) -> None:
+        self._hello = hello("controller", host, standby=True)
         self._deliver = deliver
+        self._met = met
         self._links: dict[str, Channel] = {}
         self._open = 0
+        self._seldom = Seldom()
+
+    def certificates(self) -> list[Expiry]:
+        """When the certificates of the connected agents end."""
+        return [
+            expiry
+            for host, channel in self._links.items()
+            for expiry in peer_expiry(f"the certificate of agent {host}", channel.peer_certificate())
+        ]
+
+    def lead(self, epoch: int) -> None:
+        self._hello = msgspec.structs.replace(self._hello, epoch=epoch, standby=False)
+
+    def stand_by(self, reason: str) -> None:
+        """Part with all agents; they look for another controller."""
+        self._hello = msgspec.structs.replace(self._hello, standby=True)
+        for channel in list(self._links.values()):
+            self._part(channel, reason)
+            channel.close(reason)
 
     def dispatch(self, orders: Iterable[Order]) -> None:
         """Send orders to their agents, those of one host together; for hosts that left they are void."""
@@ -59,6 +86,8 @@ class AgentServer:
         memory: dict[str, list[MemoryOrder]] = {}
         for order in orders:
             match order:
+                case events.SendTerms(host, terms):
+                    self._send(host, terms)
                 case events.SetLimit(host, key, rev, cpu_milli, burst_milli, aligned):
                     cpu.setdefault(host, []).append(CpuOrder(key, rev, cpu_milli, burst_milli, aligned))
                 case events.SetMemoryLimit(host, key, rev, max_bytes, margin_bytes):
@@ -79,19 +108,13 @@ class AgentServer:
         """Serve one connection to its end; whatever the peer does ends here."""
         channel = Channel(reader, writer, Session(self._hello, time.monotonic()))
         self._open += 1
-        alive: asyncio.Task[None] | None = None
         try:
             if self._open > MAX_CONNECTIONS:
                 raise WireError(f"{MAX_CONNECTIONS} connections are open already")
-            async with asyncio.TaskGroup() as tasks:
-                alive = tasks.create_task(channel.keep_alive(Heartbeats()))
-                await self._converse(channel)
-                alive.cancel()
-        except* WireError as group:
-            error = group.exceptions[0]
-            assert isinstance(error, WireError)
+            await converse(self._listen(channel), channel.keep_alive(Heartbeats()))
+        except WireError as error:
             self._part(channel, str(error), retry=error.retry, fault=True)
-        except* asyncio.CancelledError:
+        except asyncio.CancelledError:
             channel.close("the controller is stopping")
             raise
         finally:
@@ -99,7 +122,7 @@ class AgentServer:
             self._part(channel, "the agent closed the connection")
             channel.close()
 
-    async def _converse(self, channel: Channel) -> None:
+    async def _listen(self, channel: Channel) -> None:
         messages = channel.messages()
         async with contextlib.aclosing(messages):
             containers: list[Container] = []
@@ -108,7 +131,8 @@ class AgentServer:
                 match message:
                     case Hello():
                         peer = message
-                        self._check_identity(channel, peer)
+                        if not self._welcome(channel, peer):
+                            return
                     case Snapshot(part, last):
                         containers += part
                         if len(containers) > MAX_CONTAINERS:
@@ -120,13 +144,29 @@ class AgentServer:
                         return
                     case _:
                         assert peer is not None
+                        if isinstance(message, Heartbeat) and message.sent_usec:
+                            channel.send(Heartbeat(echo_usec=message.sent_usec))
                         self._deliver(_event(peer.host, message))
 
-    def _check_identity(self, channel: Channel, peer: Hello) -> None:
+    def _welcome(self, channel: Channel, peer: Hello) -> bool:
+        """Whether it is an agent to go on with."""
+        self._check_certificate(channel, peer)
+        self._met(peer)
+        if peer.visiting:
+            return False
+        if self._hello.standby:
+            channel.close(f"{self._hello.host} is a standby and takes no agents")
+            return False
+        self._check_identity(peer)
+        return True
+
+    def _check_certificate(self, channel: Channel, peer: Hello) -> None:
         certificate = channel.peer_certificate()
-        if certificate is not None and peer.host not in certified_names(certificate):
+        if certificate is not None and peer.host.lower() not in certified_names(certificate):
             names = ", ".join(sorted(certified_names(certificate))) or "nobody"
             raise WireError(f"it calls itself {peer.host}, its certificate speaks for {names}", retry=False)
+
+    def _check_identity(self, peer: Hello) -> None:
         current = self._links.get(peer.host)
         if current is None:
             return
@@ -141,6 +181,8 @@ class AgentServer:
         current.close("replaced by a new connection of the same host")
 
     def _join(self, channel: Channel, peer: Hello, containers: list[Container]) -> None:
+        if self._hello.standby:
+            raise WireError(f"{self._hello.host} is a standby and takes no agents")
         keys = {container.key for container in containers}
         if len(keys) != len(containers):
             raise WireError("the snapshot lists one container twice")
@@ -164,7 +206,7 @@ class AgentServer:
             del self._links[peer.host]
             log.warning("agent left", kind="agent_left", host=peer.host, reason=reason)
             self._deliver(AgentLeft(peer.host, reason))
-        elif fault:
+        elif fault and self._seldom.allows(channel.peer_host, time.monotonic()):
             log.warning("connection refused", kind="bad_peer", reason=reason, address=channel.peer_address)
         if fault:
             channel.close(reason, retry=retry)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from escra_common.errors import EscraError
-from escra_common.messages import Container, CpuLimit, Heartbeat, Hello
+from escra_common.messages import Container, CpuLimit, Heartbeat, Hello, Terms
 from escra_common.units import cores, format_bytes, least_millicores, quota_millicores
+from escra_controller.bounds import ALL_HOSTS, EVERYTHING, NOTHING, Absent, Bound, Bounds
 from escra_controller.demand import Demand
 from escra_controller.events import AppSpec, Decision
 from escra_controller.ledger import Ledger
@@ -44,11 +45,16 @@ def charge_millicores(limit: CpuLimit) -> int | None:
 
 @dataclass(slots=True)
 class Host:
+    """``sent`` are the terms it was told last, ``terms`` those it says are in force."""
+
     hello: Hello
     connected: bool
     heard_at: float
     totals: Heartbeat = field(default_factory=Heartbeat)
     reason: str = ""
+    sent: Terms | None = None
+    terms: Terms | None = None
+    lapsed: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -82,16 +88,23 @@ class Member:
 
 @dataclass(slots=True)
 class App:
-    """``ledger`` counts CPU in millicores, ``memory`` bytes."""
+    """``ledger`` counts CPU in millicores, ``memory`` bytes.
+
+    ``bounds`` are what each host may hold, None where nothing is kept over a restart.  ``absent`` are the
+    hosts from before a restart that have not come back.
+    """
 
     spec: AppSpec
     ledger: Ledger[MemberKey]
     memory: Ledger[MemberKey]
+    bounds: Bounds | None = None
+    absent: Absent = field(default_factory=lambda: Absent({}, NOTHING))
     members: dict[MemberKey, Member] = field(default_factory=dict)
     unmet: dict[MemberKey, tuple[Wish, float]] = field(default_factory=dict)
     refills: Recent = field(default_factory=Recent)
     counted: Recent = field(default_factory=Recent)
     shared_at: float = float("-inf")
+    secured_at: float = float("-inf")
     # Taken out of the configuration; kept until nothing is counted any more.
     removed: bool = False
     _fair: dict[MemberKey, int] | None = None
@@ -99,6 +112,35 @@ class App:
     def changed(self) -> None:
         """Who is in it, what they may have, or Ω is another now."""
         self._fair = None
+
+    @property
+    def omega(self) -> Bound:
+        return Bound(self.spec.cpu, self.spec.memory)
+
+    @property
+    def held(self) -> Bound:
+        return Bound(self.ledger.counted, self.memory.counted)
+
+    def held_on(self, host: str) -> Bound:
+        return Bound(self.ledger.counted_on(host), self.memory.counted_on(host))
+
+    def room(self, host: str) -> Bound:
+        """How much more this host may be granted as long as its bound stays what it is."""
+        if self.bounds is None:
+            return EVERYTHING
+        return self.bounds.room(host, self.held_on(host), self.held)
+
+    def to_secure(self, host: str, more: Bound = NOTHING) -> Bound | None:
+        """The bound to make durable so that there is ``more`` room, if it is not already."""
+        if self.bounds is None:
+            return None
+        if host == ALL_HOSTS:
+            return self.bounds.ask_for_all(self.held, self.omega)
+        return self.bounds.ask(host, self.held_on(host), more, self.omega)
+
+    def reserve(self) -> None:
+        """Count what absent hosts may hold."""
+        self.ledger.reserved, self.memory.reserved = self.absent.reserved
 
     def floor(self, member: Member) -> int:
         info = member.info

@@ -119,7 +119,7 @@ def _agents_row(row: Row) -> list[Cell | str]:
         row["host"],
         state(row["state"]),
         row["cgroup_version"],
-        str(row["containers"]),
+        "-" if row["containers"] is None else str(row["containers"]),
         "-" if seen is None else duration(seen),
         str(row.get("late_ticks", "-")),
         str(row.get("drift_repairs", "-")),
@@ -131,7 +131,7 @@ def status(data: Row, paint: Paint = plain) -> list[str]:
     health = data["state"]
     lines = [
         f"escra {clean(data['version'])}: {paint(clean(health), _TONES.get(health, 'bad'))}, "
-        f"up {duration(data['uptime_s'])}",
+        f"up {duration(data['uptime_s'])}" + _role(data),
         "  "
         + ", ".join(
             (
@@ -142,6 +142,12 @@ def status(data: Row, paint: Paint = plain) -> list[str]:
         ),
     ]
     return lines + [f"  {paint('problem', 'bad')}: {clean(problem)}" for problem in data["problems"]]
+
+
+def _role(data: Row) -> str:
+    """Who leads says nothing of it until there was a choice."""
+    role, epoch = data.get("role", "leader"), data.get("epoch", 0)
+    return f", {clean(role)}" if role != "leader" else f", leader with epoch {epoch}" if epoch else ""
 
 
 def explain(data: Row, now: float, paint: Paint = plain) -> list[str]:

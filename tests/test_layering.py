@@ -11,10 +11,14 @@ ROOT = Path(__file__).parents[1]
 
 # A module or a package; each must exist, so that a rename cannot take one out of the test.
 PURE = [
-    *("escra_common." + name for name in ("errors", "framing", "messages", "session", "units")),
+    *(
+        "escra_common." + name
+        for name in ("errors", "expiry", "framing", "messages", "seldom", "session", "units")
+    ),
     *(
         "escra_agent." + name
         for name in (
+            "caps",
             "counters",
             "dockeranswers",
             "growth",
@@ -23,16 +27,20 @@ PURE = [
             "memoryshape",
             "planner",
             "sampler",
+            "unitproperties",
         )
     ),
     *(
         "escra_controller." + name
         for name in (
+            "absence",
             "allocator",
+            "bounds",
             "demand",
             "demo.scene",
             "engine",
             "events",
+            "history",
             "ledger",
             "membership",
             "memory",
@@ -41,12 +49,14 @@ PURE = [
             "pools",
             "queries",
             "recent",
+            "registry",
             "render",
             "rounds",
             "rows",
             "sharing",
             "simulated",
             "state",
+            "storage.values",
             "views",
         )
     ),

@@ -142,7 +142,7 @@ def daemons(scene: Scene, groups: Sequence[Group], folder: Path) -> Iterator[Dae
     """Controller and agent, with all of their state in ``folder``."""
     control = folder / "controller.sock"
     address = f"127.0.0.1:{_free_port()}"
-    (folder / "controller.toml").write_text(_controller_toml(scene, address, control))
+    (folder / "controller.toml").write_text(_controller_toml(scene, address, control, folder))
     state = folder / "agent"
     state.mkdir()
     (folder / "agent.toml").write_text(_agent_toml(scene, groups, address, state))
@@ -159,10 +159,11 @@ def daemons(scene: Scene, groups: Sequence[Group], folder: Path) -> Iterator[Dae
         yield Daemons(control, processes, folder)
 
 
-def _controller_toml(scene: Scene, address: str, control: Path) -> str:
+def _controller_toml(scene: Scene, address: str, control: Path, folder: Path) -> str:
     # No host can hold limits from before a controller that nobody ever talked to: no time of grace.
     return f"""\
 grace_s = 0
+state_dir = "{folder}/controller"
 
 [listen]
 agents = "{address}"

@@ -221,6 +221,17 @@ def test_a_cut_on_its_way_is_no_answer() -> None:
     assert plan.asked is not None
 
 
+@BOTH
+def test_an_order_for_what_there_is_answers_too(shape: Shape) -> None:
+    """A need that met a cut on its way: granted is what the cut, ending early, had left."""
+    plan = short(shape, paused=True)
+    assert plan.take(MemoryOrder(1, 2, 64 * MIB))
+    see(plan, 64 * MIB, 0, 10.2)
+    need = ask(plan, 10.2, paused=True)
+    assert need is not None
+    assert need.serial == 2
+
+
 def test_an_old_order_is_void() -> None:
     plan = managed()
     assert plan.take(MemoryOrder(1, 5, 80 * MIB))
@@ -373,3 +384,15 @@ def test_whatever_happens_serials_and_answers_stay_in_order(
         elif answer == "deny":
             assert plan.deny(serial, "no", now) is (plan.denied is not None and plan.denied.since == now)
         assert not (plan.asked and plan.asked.serial != serial)
+
+
+def test_a_refused_order_voids_the_cut_before_it_and_leaves_the_need_open() -> None:
+    plan = managed(limit_bytes=64 * MIB)
+    see(plan, 63 * MIB, 0, 1.0)
+    assert plan.need(1.0, paused=True, seen_usec=0) is not None
+    turn = plan.turn
+    assert plan.refuse(MemoryOrder(1, 2, 1 << 40))
+    assert plan.turn != turn
+    assert plan.asked is not None
+    assert not plan.take(MemoryOrder(1, 2, 128 * MIB))
+    assert plan.take(MemoryOrder(1, 3, 128 * MIB))

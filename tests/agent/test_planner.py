@@ -37,6 +37,15 @@ def test_an_old_order_is_void() -> None:
     assert plan.take(order(1, 900), counters(), 0.0, idle=False) is not None
 
 
+def test_a_refused_order_voids_those_before_it() -> None:
+    plan = waiting_plan()
+    assert plan.refuse(order(2, 900))
+    assert plan.waiting is None
+    assert not plan.refuse(order(2, 900))
+    assert plan.take(order(2, 400), counters(), 0.0, idle=False) is None
+    assert plan.take(order(3, 400), counters(), 0.0, idle=False) is not None
+
+
 def waiting_plan() -> Plan:
     plan = Plan(None)
     assert plan.take(order(1, 500, aligned=True), counters(7), 10.0, idle=False) is None

@@ -27,7 +27,7 @@ def load_agent(tmp_path: Path, text: str) -> agent.AgentConfig:
 def test_the_examples_can_be_used() -> None:
     (shop,) = controller.load_config(EXAMPLES / "controller.example.toml").specs()
     assert (shop.name, shop.cpu, shop.memory) == ("shop", 1000, 512 << 20)
-    assert agent.load_config(EXAMPLES / "agent.example.toml").controller.port == 7737
+    assert agent.load_config(EXAMPLES / "agent.example.toml").controller[0].port == 7737
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:

@@ -212,6 +212,16 @@ def test_a_lowered_omega_is_worked_off() -> None:
     assert w.held() <= 1200
 
 
+def test_of_what_is_above_omega_nothing_is_left() -> None:
+    """Also an excess too small to be worth a cut otherwise."""
+    w, _ = world(900, 900, 900)
+    w.run(3)
+    held = w.held()
+    w.handle(AppResized("shop", cpu=held - 1))
+    w.run(2)
+    assert w.held() <= held - 1
+
+
 def test_a_lost_host_stays_counted_and_comes_back_as_it_is() -> None:
     w = World(spec(cpu=2000))
     w.join("h1")

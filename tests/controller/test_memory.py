@@ -267,3 +267,29 @@ def test_omega_cannot_be_set_below_what_is_used() -> None:
     w.handle(AppResized("shop", memory=125 * MIB))
     w.run(3)
     assert w.held_bytes() <= 130 * MIB
+
+
+def test_many_who_could_each_give_a_little_do_give() -> None:
+    """A share of less than a cut that is worth a write is no reason to deny, and so to kill."""
+    w = world(memory=5 * 64 * MIB)
+    web, *others = started(w, 60, 4, 4, 4, 4)
+    w.grow("h1", web, 65 * MIB)
+    w.settle()
+    assert (web.memory.used, web.memory.kills) == (65 * MIB, 0)
+    assert "denied" not in memory_rules(w, web)
+    assert all(other.memory.held >= 4 * MIB for other in others)
+
+
+def test_a_need_from_under_a_cut_is_granted_more_than_it_was_seen_at() -> None:
+    """The cut may end early: an order for less than what is in force by then would answer nothing."""
+    w = world()
+    (web,) = started(w, 20)
+    w.handle(AppResized("shop", memory=40 * MIB))  # a cut is on its way
+    assert [order.max_bytes for order in w.hosts["h1"].orders if isinstance(order, SetMemoryLimit)]
+    w.handle(AppResized("shop", memory=1024 * MIB))
+    web.memory.used = web.memory.want = 50 * MIB
+    web.memory.serial = 1
+    w.ask("h1", web)
+    last = w.hosts["h1"].orders[-1]
+    assert isinstance(last, SetMemoryLimit)
+    assert last.max_bytes > 64 * MIB

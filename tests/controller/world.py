@@ -6,6 +6,7 @@ their own choosing; a connection that breaks loses what was on its way.
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ from escra_common.messages import (
     Sample,
 )
 from escra_common.session import hello
+from escra_controller.bounds import NOTHING, Bound
 from escra_controller.engine import Engine
 from escra_controller.events import (
     AgentJoined,
@@ -37,9 +39,11 @@ from escra_controller.events import (
     MemoryApplied,
     MemoryArrived,
     MemoryNeeded,
-    Order,
     ReleaseContainer,
     SamplesArrived,
+    Secure,
+    Secured,
+    SendTerms,
     SetLimit,
     SetMemoryLimit,
     TasksKilled,
@@ -48,12 +52,14 @@ from escra_controller.events import (
 from escra_controller.memory import MemorySettings
 from escra_controller.policy import Settings
 
+LimitOrder = SetLimit | SetMemoryLimit | DenyNeed | ReleaseContainer
+
 PERIOD_USEC = 100_000
 TICK_S = 0.1
 MIB = 1 << 20
 
 
-def spec(name: str = "shop", cpu: int = 3000, memory: int = 1 << 30, **more: int) -> AppSpec:
+def spec(name: str = "shop", cpu: int = 3000, memory: int = 1 << 30, **more: Any) -> AppSpec:
     return AppSpec(name, cpu, memory, **more)
 
 
@@ -144,7 +150,7 @@ class Kernel:
 class Host:
     kernels: dict[int, Kernel] = field(default_factory=dict)
     connected: bool = False
-    orders: deque[Order] = field(default_factory=deque)
+    orders: deque[LimitOrder] = field(default_factory=deque)
     acks: deque[Ack | MemoryAck] = field(default_factory=deque)
 
 
@@ -155,20 +161,59 @@ class World:
         settings: Settings | None = None,
         grace_s: float = 0.0,
         memory: MemorySettings | None = None,
+        disk: dict[tuple[str, str], Bound] | None = None,
     ) -> None:
+        """``disk``: bounds are kept there, each when it is its turn; None is a controller without one."""
         self.now = 0.0
-        self.engine = Engine(settings, self.now, grace_s, memory)
+        self.disk = disk
+        self.writing: deque[Secure] = deque()
+        self._most: dict[str, Bound] = {}
         self.hosts: dict[str, Host] = {}
         self.decisions: list[Decision] = []
         self._next_key = 1
-        self.handle(AppsConfigured(specs or (spec(),)))
+        self._settings, self._grace_s, self._memory = settings, grace_s, memory
+        self.specs = specs or (spec(),)
+        self.start()
+
+    def start(self) -> None:
+        """A controller starts, from what is on the disk."""
+        self.engine: Engine = Engine(self._settings, self.now, self._grace_s, self._memory, self.disk)
+        self.handle(AppsConfigured(self.specs))
+
+    def crash(self) -> None:
+        """The controller starts anew, without all that was not on the disk; its connections are broken.
+
+        Orders that were on their way may still arrive, until their host has noticed.
+        """
+        self.writing.clear()
+        for host in self.hosts.values():
+            host.connected = False
+            host.acks.clear()
+        self.start()
+
+    def write(self) -> bool:
+        """The next bound becomes durable; false when none waits."""
+        if not self.writing or self.disk is None:
+            return False
+        secure = self.writing.popleft()
+        if secure.bound == NOTHING:
+            self.disk.pop((secure.host, secure.app), None)
+        else:
+            self.disk[secure.host, secure.app] = secure.bound
+        self.handle(Secured(secure.app, secure.host, secure.bound))
+        return True
 
     def handle(self, event: Event) -> None:
         for instruction in self.engine.handle(event, self.now):
-            if isinstance(instruction, Decision):
-                self.decisions.append(instruction)
-            elif self.hosts[instruction.host].connected:
-                self.hosts[instruction.host].orders.append(instruction)
+            match instruction:
+                case Decision():
+                    self.decisions.append(instruction)
+                case Secure():
+                    self.writing.append(instruction)
+                case SendTerms():
+                    pass
+                case _ if self.hosts[instruction.host].connected:
+                    self.hosts[instruction.host].orders.append(instruction)
         self.check()
 
     # ---- hosts and containers ------------------------------------------------------
@@ -244,7 +289,7 @@ class World:
             self.check()
         return True
 
-    def _obey(self, host: Host, kernel: Kernel, order: Order) -> None:
+    def _obey(self, host: Host, kernel: Kernel, order: LimitOrder) -> None:
         memory = kernel.memory
         match order:
             case SetLimit():
@@ -253,7 +298,7 @@ class World:
             case SetMemoryLimit():
                 memory.order(order)
                 self._sized(host, kernel, order.rev)
-                if memory.paused and memory.managed:
+                if memory.paused and memory.managed and host.connected:
                     memory.serial += 1
                     self.ask(order.host, kernel)
             case DenyNeed():
@@ -307,7 +352,8 @@ class World:
     def settle(self) -> None:
         """Everything under way arrives, until nothing is."""
         for _ in range(1000):
-            if not any(self.deliver_order(n) | self.deliver_ack(n) for n in list(self.hosts)):
+            moved = [self.deliver_order(n) | self.deliver_ack(n) for n in list(self.hosts)]
+            if not any([self.write(), *moved]):
                 return
         raise AssertionError("orders without end")
 
@@ -354,6 +400,8 @@ class World:
 
     def check(self) -> None:
         self.engine.check()
+        if self.disk is not None:
+            self._check_altogether()
         for name, app in self.engine.apps.items():
             for kind, counted, held in (
                 ("millicores", app.ledger.counted, self.held(name)),
@@ -364,6 +412,23 @@ class World:
             for kernel in host.kernels.values():
                 memory = kernel.memory
                 assert memory.limit is None or memory.used <= memory.limit, "a limit was cut below use"
+
+    def altogether(self, app: str) -> Bound:
+        """What all kernels hold by our orders, whoever knows of them at present."""
+        kernels = [k for host in self.hosts.values() for k in host.kernels.values() if k.info.app == app]
+        return Bound(
+            sum(k.limit or 0 for k in kernels if k.managed),
+            sum(k.memory.limit or 0 for k in kernels if k.memory.managed),
+        )
+
+    def _check_altogether(self) -> None:
+        """Never above Ω; after Ω was lowered, never above what it was until all of that is worked off."""
+        for name, app in self.engine.apps.items():
+            held = self.altogether(name)
+            most = self._most[name] = app.omega.most(self._most.get(name, NOTHING))
+            assert most.covers(held), f"{name}: the kernels hold {held} of {app.omega}"
+            if all(host.connected and not host.orders for host in self.hosts.values()) and not self.writing:
+                self._most[name] = app.omega.most(held)
 
     def rules(self, kernel: Kernel) -> list[str]:
         return [d.rule for d in self.decisions if d.key == kernel.info.key]

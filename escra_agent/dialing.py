@@ -1,0 +1,116 @@
+"""Finding the controller that leads, among those that are listed."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from escra_agent.standing import Standing
+from escra_common.channel import Channel
+from escra_common.configfile import Address, Addresses
+from escra_common.errors import WireError
+from escra_common.messages import Hello
+from escra_common.session import Session
+from escra_common.tls import Credentials, reason
+
+CONNECT_S = 3.0
+# So often the other controllers are asked whether one of them leads by now; they also learn of this host.
+VISIT_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a visit to a controller showed: its HELLO, or why there was none."""
+
+    address: Address
+    controller: Hello | None
+    reason: str = ""
+
+
+class Dialer:
+    def __init__(
+        self,
+        addresses: Addresses,
+        greeting: Hello,
+        standing: Standing,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._addresses = addresses
+        self._credentials = credentials
+        self._greeting = greeting
+        self._standing = standing
+
+    @property
+    def uses_tls(self) -> bool:
+        return self._credentials is not None
+
+    async def leader(self) -> Address:
+        """Raises WireError, saying of each why it is not the one.
+
+        All of them hear of this host before one of them can give it anything: a standby that takes over
+        one day must know whom to wait for.
+        """
+        if len(self._addresses) == 1:
+            return self._addresses[0]
+        found = await self._visit(self._addresses)
+        leaders = [f for f in found if f.controller and not self._standing.objection(f.controller)]
+        if not leaders:
+            raise WireError("; ".join(f"{f.address}: {self._why_not(f)}" for f in found))
+        return max(leaders, key=_epoch).address
+
+    async def look_around(self, present: Address) -> None:
+        """For as long as ``present`` is served; raises WireError when another one has taken over."""
+        others = [address for address in self._addresses if address != present]
+        while others:
+            await asyncio.sleep(VISIT_EVERY_S * random.uniform(0.8, 1.2))
+            for found in await self._visit(others):
+                newer = _epoch(found) > self._standing.epoch
+                if newer and found.controller and not self._standing.objection(found.controller):
+                    raise WireError(f"{found.controller.host} at {found.address} has taken over")
+
+    async def connect(self, address: Address, *, visiting: bool = False) -> Channel:
+        """Raises WireError when nobody is there."""
+        standing = self._standing
+        greeting = msgspec.structs.replace(
+            self._greeting, epoch=standing.epoch, leader=standing.leader, visiting=visiting
+        )
+        tls = self._credentials.context if self._credentials is not None else None
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                # Also checks that the certificate is for this name or address, and for a server.
+                reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
+        except TimeoutError:
+            raise WireError(f"{address}: no answer within {CONNECT_S:.0f} s") from None
+        except OSError as error:
+            raise WireError(f"{address}: {reason(error)}") from error
+        return Channel(reader, writer, Session(greeting, time.monotonic()))
+
+    async def _visit(self, addresses: Iterable[Address]) -> list[Found]:
+        return list(await asyncio.gather(*(self._visit_one(address) for address in addresses)))
+
+    async def _visit_one(self, address: Address) -> Found:
+        channel = None
+        try:
+            channel = await self.connect(address, visiting=True)
+            async with asyncio.timeout(CONNECT_S):
+                async for message in channel.messages():
+                    if isinstance(message, Hello):
+                        return Found(address, message)
+            return Found(address, None, "it closed the connection")
+        except WireError as error:
+            return Found(address, None, str(error))
+        except TimeoutError:
+            return Found(address, None, f"no answer within {CONNECT_S:.0f} s")
+        finally:
+            if channel is not None:
+                channel.close()
+
+    def _why_not(self, found: Found) -> str:
+        return self._standing.objection(found.controller) if found.controller else found.reason
+
+
+def _epoch(found: Found) -> int:
+    return found.controller.epoch if found.controller else -1

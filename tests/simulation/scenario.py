@@ -1,0 +1,107 @@
+"""What happens in one run: a small world and a list of steps, both made from a seed.
+
+A step names what it does by words, so that any step can be left out: one that finds nothing to do
+does nothing.  That is what lets a failing run be shrunk.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+MIB = 1 << 20
+# The faults of a run stop here, and so long after the start they begin.
+CALM_S, FAULTS_S = 1.5, 10.0
+
+Arg = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``at`` in seconds; ``what`` is the name of a method of World."""
+
+    at: float
+    what: str
+    args: tuple[Arg, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.at:7.3f} s  {self.what} {' '.join(map(str, self.args))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """``hosts`` maps a name to whether it has cgroup v2; ``apps`` to millicores and bytes."""
+
+    seed: int
+    hosts: dict[str, bool]
+    apps: dict[str, tuple[int, int]]
+    steps: tuple[Step, ...]
+    standby: bool = False
+
+
+def make(seed: int) -> Scenario:
+    rng = Random(seed)
+    hosts = {f"h{n}": rng.random() < 0.5 for n in range(1, rng.choice((2, 2, 3)) + 1)}
+    names = ["shop"] if rng.random() < 0.6 else ["shop", "blog"]
+    apps = {name: (rng.choice((600, 1000, 2000)), rng.choice((384, 512, 768)) * MIB) for name in names}
+    steps: list[Step] = []
+    containers: list[str] = []
+    for host in hosts:
+        for _ in range(rng.choice((1, 2, 2, 3))):
+            containers.append(f"c{len(containers) + 1}")
+            steps.append(_start(rng, round(rng.uniform(0, 0.3), 3), host, containers[-1], names))
+    for _ in range(rng.randint(6, 14)):
+        steps.append(_work(rng, round(rng.uniform(0.3, FAULTS_S), 3), containers))
+    for _ in range(rng.randint(2, 7)):
+        steps.append(_trouble(rng, round(rng.uniform(CALM_S, FAULTS_S), 3), list(hosts), containers, names))
+    return Scenario(seed, hosts, apps, tuple(sorted(steps, key=lambda step: step.at)), rng.random() < 0.3)
+
+
+def _start(rng: Random, at: float, host: str, name: str, apps: list[str]) -> Step:
+    quota = rng.choice((0, 0, 0, 37_100, 81_300))
+    limit = rng.choice((0, 0, 0, 96 * MIB))
+    demand = rng.choice((0, 50, 300, 900, 2500))
+    used = rng.choice((4, 10, 30)) * MIB
+    return Step(at, "start", (host, name, rng.choice(apps), quota, limit, demand, used))
+
+
+def _work(rng: Random, at: float, containers: list[str]) -> Step:
+    name = rng.choice(containers)
+    match rng.randrange(4):
+        case 0:
+            return Step(at, "read_files", (name, rng.choice((0, 20, 60)) * MIB))
+        case 1:
+            size, rate = rng.choice((4, 20, 50, 90, 200)), rng.choice((10, 50, 100))
+            return Step(at, "grow", (name, size * MIB, rate * MIB))
+        case _:
+            return Step(at, "demand", (name, rng.choice((0, 30, 200, 700, 1500, 4000))))
+
+
+def _trouble(rng: Random, at: float, hosts: list[str], containers: list[str], apps: list[str]) -> Step:
+    controller = rng.choice(("c0", "c0", "c1"))
+    host, name, app = rng.choice(hosts), rng.choice(containers), rng.choice(apps)
+    short, long = round(rng.uniform(0.05, 1.5), 3), round(rng.uniform(0.5, 5), 3)
+    steps = {
+        "kill_agent": (host, long),
+        "stop_agent": (host, long),
+        "crash_host": (host, long),
+        "kill_controller": (controller, rng.choice((short, long))),
+        "stop_controller": (controller, long),
+        "fill_store": (controller, long),
+        "promote": ("c1",),
+        "partition": (host, rng.choice(("both", "in", "out")), long),
+        "reset": (host,),
+        "slow": (host, rng.choice((0.05, 0.3, 1.0)), long),
+        "frames": (rng.choice(("lose", "repeat", "swap")), rng.choice((0.02, 0.1)), short),
+        "fill_disk": (host, long),
+        "set_wall_clock": (host, rng.choice((-3600, 3600))),
+        "end": (name,),
+        "restart": (name, rng.choice(("graceful", "killed"))),
+        "relabel": (name, rng.choice(("auto", "observe", "off")), app),
+        "update": (name, rng.choice((0, 50_000)), rng.choice((0, 128)) * MIB),
+        "foreign_cpu": (name, rng.choice((0, 5_000, 400_000))),
+        "foreign_memory": (name, rng.choice((0, 16, 512)) * MIB),
+        "refuse": (name, short),
+        "resize": (app, rng.choice((400, 800, 1500, 3000)), rng.choice((256, 512, 1024)) * MIB),
+        "forget_app": (app, long),
+    }
+    what = rng.choice(list(steps))
+    return Step(at, what, steps[what])
