@@ -68,21 +68,21 @@ def parse(text: str, kind: type[T]) -> T:
     try:
         return msgspec.convert(raw, kind, dec_hook=_convert)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(_name_keys(str(error), raw, kind), kind)) from error
+        raise ConfigError(_name_keys(_explain(str(error), kind), raw, kind)) from error
 
 
-def _name_keys(error: str, raw: dict[str, Any], kind: type) -> str:
-    """msgspec writes ``$.apps[...].cpu`` whichever application it was: find the one."""
+def _name_keys(text: str, raw: dict[str, Any], kind: type) -> str:
+    """msgspec writes ``apps[...].cpu`` whichever application it was: find the one."""
     for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined]
         table = raw.get(field.encode_name)
-        if f"$.{field.encode_name}[...]" not in error or not isinstance(table, dict):
+        if f"{field.encode_name}[...]" not in text or not isinstance(table, dict):
             continue
         for name, value in table.items():
             try:
                 msgspec.convert(value, field.type.value_type.cls, dec_hook=_convert)
             except msgspec.ValidationError:
-                return error.replace(f"{field.encode_name}[...]", f"{field.encode_name}.{name}")
-    return error
+                return text.replace(f"{field.encode_name}[...]", f"{field.encode_name}.{name}", 1)
+    return text
 
 
 def show(config: msgspec.Struct) -> str:

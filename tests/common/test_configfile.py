@@ -42,6 +42,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("[listen]\nagent = 'x'", "unknown key 'listen.agent'; did you mean 'agents'"),
         ("[aps.shop]\ncpu = 1", "unknown key 'aps'; did you mean 'apps'"),
         ("[apps.shop]\ncpu = 1\nmemory = '1G'\ncpumin = 1", "'apps.shop.cpumin'; did you mean 'cpu_min'"),
+        ("[apps.'a.b']\ncpu = 1\nmemory = 1\ncpumin = 1", "'apps.a.b.cpumin'; did you mean 'cpu_min'"),
         ("zzz = 1", "unknown key 'zzz'; valid here: apps, "),
         ("[apps.shop]\ncpu = 'lots'\nmemory = '1G'", r"apps\.shop\.cpu: 'lots' is not an amount of CPU"),
         ("[apps.shop]\ncpu = 1\nmemory = '1 elephant'", "'1 elephant' is not a size"),

@@ -14,8 +14,11 @@ from random import Random
 
 import atheris
 
+# An input is interesting for how far it comes in the targets, too.
+_TARGETS = [f"tests.fuzz.{name}" for name in ("decisions", "files", "records", "texts", "wire")]
+# Of others, the only parser in Python that we lean on.
 with atheris.instrument_imports(
-    include=["escra_common", "escra_agent", "escra_controller", "tests.fuzz.wire", "tomllib"]
+    include=["escra_common", "escra_agent", "escra_controller", "tomllib", *_TARGETS]
 ):
     from tests.fuzz.limits import Meter
     from tests.fuzz.targets import TARGETS, Target

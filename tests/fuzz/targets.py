@@ -9,13 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz import files, mutators, records, texts, wire
+from tests.fuzz import decisions, files, mutators, records, texts, wire
 from tests.fuzz.limits import Run
 from tests.fuzz.mutators import Mutator
 
 CORPUS = Path(__file__).parent / "corpus"
-# What is instrumented for coverage: ours, and the only parser written in Python that we lean on.
-INSTRUMENTED = ["escra_common", "escra_agent", "escra_controller", "tomllib"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,8 @@ TARGETS = {
     for target in (
         Target("frames", wire.frames, mutators.messages),
         Target("messages", wire.messages, mutators.messages),
-        Target("engine", wire.engine, mutators.messages),
-        Target("control", wire.control, mutators.messages),
+        Target("engine", decisions.engine, mutators.messages),
+        Target("control", decisions.control, mutators.messages),
         Target("cpu", files.cpu, mutators.words),
         Target("memory", files.memory, mutators.words),
         Target("places", files.places, mutators.words),

@@ -6,12 +6,15 @@ The coverage-guided fuzzer (`make fuzz`) runs the same targets a million times e
 import os
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from escra_common.messages import FromAgent, FromController
 from tests.fuzz.limits import MAX_BYTES, Meter, TooDear
+from tests.fuzz.mutators import unpacked
 from tests.fuzz.targets import CORPUS, TARGETS
 
 _MUTATED, _ARBITRARY = 150, 50
@@ -72,6 +75,15 @@ def test_arbitrary_bytes(name: str, meter: Meter) -> None:
 def test_the_corpus_is_small_and_belongs_to_targets() -> None:
     assert {folder.name for folder in CORPUS.iterdir()} == set(TARGETS)
     assert sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()) < 100_000
+
+
+def test_every_message_has_an_example() -> None:
+    """A new kind of message without one would hardly be fuzzed."""
+    kinds = {*get_args(FromAgent), *get_args(FromController)}
+    bodies = [body for data in TARGETS["messages"].seeds().values() for body in unpacked(data[1:])]
+    assert {kind.__struct_config__.tag for kind in kinds} <= {
+        body[0] for body in bodies if isinstance(body, list)
+    }
 
 
 def test_the_meter_notices_what_is_slow() -> None:
