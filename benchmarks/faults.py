@@ -4,9 +4,10 @@ Worlds of hosts in network namespaces, under load, have one fault after the othe
 kinds.  A watcher that asks nobody adds up the kernel's limits every 10 ms (watcher.py).
 
 For each kind: ``omega_violations``, in how many of its ``checks`` the limits of an application summed to
-more than Ω; ``lost_containers``, for how many the controller's word and the kernel's were not the same again within 20 s;
-``recovery_ms``, from the end of the fault until all are managed and counted as the kernel has it, and limits
-have moved on every host concerned; ``stood_still``, how often a host that was not concerned saw no limit move;
+more than Ω; ``lost_containers``, for how many the controller's word and the kernel's were not the same
+again within 20 s; ``recovery_ms``, from the end of the fault until all are managed and counted as the kernel
+has it, and limits have moved on every host concerned; ``stood_still``, how often no limit moved on a host
+that was not concerned;
 ``use_ratio``, the worst window of 1 s to what Ω allows in it, and ``use_ratio_explained``, the same less
 what the kernel lets groups use that began late (watcher.py).
 
@@ -83,9 +84,7 @@ class Tally:
         }
 
 
-def measure(
-    quick: bool, say: Say, full: bool = False, kinds: Sequence[str] = ALL_KINDS
-) -> dict[str, Any]:
+def measure(quick: bool, say: Say, full: bool = False, kinds: Sequence[str] = ALL_KINDS) -> dict[str, Any]:
     if unknown := sorted(set(kinds) - set(ALL_KINDS)):
         raise SystemExit(f"no such kind: {', '.join(unknown)}; there are {', '.join(ALL_KINDS)}")
     form = QUICK if quick else FULL if full else USUAL
@@ -137,7 +136,7 @@ class Faults:
             job: Kind | None = self._next()
             while job is not None and not self._errors:
                 job = self._in_one_world(job)
-        except BaseException as error:  # noqa: BLE001 - raised again where all threads are joined
+        except BaseException as error:
             traceback.print_exc(file=sys.stderr)
             self._errors.append(error)
 

@@ -143,7 +143,7 @@ def promote_after_death(world: World, durations: Durations) -> Healed:
 
 def promote_while_parted(world: World, durations: Durations) -> Healed:
     """The leader lives on with one host, on the other side; it is ended when they see each other again."""
-    old, (there, *here) = world.leader, world.plan.hosts
+    old, there = world.leader, world.plan.hosts[0]
     world.network.part(old, there)
     time.sleep(durations.full_s)
     _promote(world)

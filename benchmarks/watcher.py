@@ -42,9 +42,11 @@ class KernelFiles:
         self._mounts = hierarchy.mounts
         self._path = path
         self._memory = self._open("memory", "memory.max" if v2 else "memory.limit_in_bytes")
-        self._cpu = [self._open("cpu", "cpu.max")] if v2 else [
-            self._open("cpu", "cpu.cfs_quota_us"), self._open("cpu", "cpu.cfs_period_us")
-        ]
+        self._cpu = (
+            [self._open("cpu", "cpu.max")]
+            if v2
+            else [self._open("cpu", "cpu.cfs_quota_us"), self._open("cpu", "cpu.cfs_period_us")]
+        )
         burst = "cpu.max.burst" if v2 else "cpu.cfs_burst_us"
         if self._where("cpu", burst).exists():
             self._cpu.append(self._open("cpu", burst))
@@ -57,7 +59,9 @@ class KernelFiles:
 
     def limits(self, raw: tuple[bytes, ...]) -> Limits:
         *cpu, memory = raw
-        numbers = [math.inf if word in (b"max", b"-1") else int(word) for text in cpu for word in text.split()]
+        numbers = [
+            math.inf if word in (b"max", b"-1") else int(word) for text in cpu for word in text.split()
+        ]
         quota, period, burst = (*numbers, 0)[:3]
         # v1 says "no limit" by a number near 2^63.
         size = math.inf if memory.strip() == b"max" else int(memory)

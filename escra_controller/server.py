@@ -42,8 +42,10 @@ from escra_controller.events import AgentJoined, AgentLeft, Event, Order
 
 log = structlog.get_logger()
 
-# One agent per host; beyond this a peer is turned away before it has said a word.
-MAX_CONNECTIONS = 4096
+# One agent per host.
+MAX_HOSTS = 4096
+# From HELLO to the end of the snapshot; until then a peer counts as a stranger, of whom there are few.
+JOIN_S = 10.0
 MAX_CONTAINERS = 20_000
 
 
@@ -59,7 +61,6 @@ class AgentServer:
         self._deliver = deliver
         self._met = met
         self._links: dict[str, Channel] = {}
-        self._open = 0
         self._seldom = Seldom()
 
     def certificates(self) -> list[Expiry]:
@@ -104,17 +105,22 @@ class AgentServer:
             for start in range(0, len(quotas), MAX_ITEMS):
                 self._send(host, SetLimits(quotas[start : start + MAX_ITEMS]))
 
-    async def attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def attend(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, known: Callable[[], None]
+    ) -> None:
         """Serve one connection to its end; whatever the peer does ends here."""
         channel = Channel(reader, writer, Session(self._hello, time.monotonic()))
-        self._open += 1
-        alive: asyncio.Task[None] | None = None
         try:
-            if self._open > MAX_CONNECTIONS:
-                raise WireError(f"{MAX_CONNECTIONS} connections are open already")
             async with asyncio.TaskGroup() as tasks:
                 alive = tasks.create_task(channel.keep_alive(Heartbeats()))
-                await self._converse(channel)
+                hurry = tasks.create_task(_hurry())
+
+                def joined() -> None:
+                    known()
+                    hurry.cancel()
+
+                await self._converse(channel, joined)
+                hurry.cancel()
                 alive.cancel()
         except* WireError as group:
             error = group.exceptions[0]
@@ -124,11 +130,10 @@ class AgentServer:
             channel.close("the controller is stopping")
             raise
         finally:
-            self._open -= 1
             self._part(channel, "the agent closed the connection")
             channel.close()
 
-    async def _converse(self, channel: Channel) -> None:
+    async def _converse(self, channel: Channel, joined: Callable[[], None]) -> None:
         messages = channel.messages()
         async with contextlib.aclosing(messages):
             containers: list[Container] = []
@@ -145,11 +150,14 @@ class AgentServer:
                             raise WireError(f"a host with more than {MAX_CONTAINERS} containers")
                         if last and peer is not None:
                             self._join(channel, peer, containers)
+                            joined()
                     case Bye(reason):
                         self._part(channel, f"the agent said: {reason}")
                         return
                     case _:
                         assert peer is not None
+                        if self._links.get(peer.host) is not channel:
+                            continue  # not joined yet, or parted with, and this was still on its way
                         if isinstance(message, Heartbeat) and message.sent_usec:
                             channel.send(Heartbeat(echo_usec=message.sent_usec))
                         self._deliver(_event(peer.host, message))
@@ -194,6 +202,8 @@ class AgentServer:
             raise WireError("the snapshot lists one container twice")
         if peer.host in self._links:
             raise WireError(f"duplicate host name {peer.host}")
+        if len(self._links) >= MAX_HOSTS:
+            raise WireError(f"{MAX_HOSTS} hosts are connected already")
         self._links[peer.host] = channel
         log.info(
             "agent joined",
@@ -226,6 +236,11 @@ class AgentServer:
         except WireError as error:
             self._part(channel, str(error))
             channel.close()
+
+
+async def _hurry() -> None:
+    await asyncio.sleep(JOIN_S)
+    raise WireError(f"no snapshot within {JOIN_S:g} s")
 
 
 def _event(host: str, message: Message) -> Event:
