@@ -135,7 +135,7 @@ def main(
         end = time.monotonic() + float(seconds)
         while time.monotonic() < end:
             delays_s.append(speaker.throttle(1 + len(delays_s) % int(containers)))
-            time.sleep(0.05)
+            time.sleep(0.02)
     print(json.dumps({"join_s": join_s, "delays_s": delays_s}))
 
 

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 from weakref import WeakValueDictionary
 
@@ -59,11 +60,17 @@ class Guest:
     writer: asyncio.StreamWriter | None = None
 
     def leave(self) -> None:
-        """Somebody else needs the room."""
+        """Others need the room."""
         if self.writer is not None:
             self.writer.close()
         elif self.task is not None:
             self.task.cancel()
+
+    def gone(self, known: Callable[[], None], _: "asyncio.Task[None]") -> None:
+        """Also of a task that was cancelled before it began."""
+        known()
+        if self.writer is None:
+            self.connection.close()
 
 
 class Reception:
@@ -102,33 +109,22 @@ class Reception:
             connection.setblocking(False)
             guest = Guest(connection, peer[0])
             number = self._strangers.admit(guest.address, guest.leave)
-            if number is None:
-                connection.close()
-                self._complain(guest.address, "too many connections that have not said who they are")
-            else:
-                guest.task = tasks.create_task(self._receive(guest, number))
+            known = partial(self._strangers.release, number)
+            guest.task = tasks.create_task(self._receive(guest, known))
+            guest.task.add_done_callback(partial(guest.gone, known))
             accepted += 1
             if accepted % AT_ONCE == 0:  # nothing above waits while others knock
                 await asyncio.sleep(0)
 
-    async def _receive(self, guest: "Guest", number: int) -> None:
-        streams = None
+    async def _receive(self, guest: "Guest", known: Callable[[], None]) -> None:
         try:
-            streams = await self._shake_hands(guest)
-            guest.writer = streams[1]
+            reader, guest.writer = await self._shake_hands(guest)
         except TimeoutError:
             self._complain(guest.address, f"no TLS handshake within {HANDSHAKE_S:g} s")
         except OSError as error:
             self._complain(guest.address, reason(error))
-        finally:
-            if streams is None:
-                self._strangers.release(number)
-                guest.connection.close()
-        if streams is not None:
-            try:
-                await self._attend(*streams, lambda: self._strangers.release(number))
-            finally:
-                self._strangers.release(number)
+        else:
+            await self._attend(reader, guest.writer, known)
 
     async def _shake_hands(self, guest: "Guest") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         slots = self._slots.setdefault(guest.address, asyncio.Semaphore(SLOTS))
