@@ -9,7 +9,7 @@ again within 20 s; ``recovery_ms``, from the end of the fault until all are mana
 has it, and limits have moved on every host concerned; ``stood_still``, how often no limit moved on a host
 that was not concerned;
 ``use_ratio``, the worst window of 1 s to what Ω allows in it, and ``use_ratio_explained``, the same less
-what the kernel lets groups use that began late (watcher.py).
+what the kernel itself allows groups that began late (watcher.py).
 
 ``hostile``: see hostile.py.
 """
@@ -77,6 +77,7 @@ class Tally:
             "recovery_ms": summary_ms(self.recoveries_s),
             "use_ratio": round(max((seen.use_ratio for seen in self.seen), default=0.0), 4),
             "use_ratio_explained": round(max((s.use_ratio_explained for s in self.seen), default=0.0), 4),
+            "windows": sum(seen.windows for seen in self.seen),
             "checks": sum(seen.checks for seen in self.seen),
             "torn": sum(seen.torn for seen in self.seen),
             "moves": sum(seen.moves for seen in self.seen),

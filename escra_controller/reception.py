@@ -6,6 +6,7 @@ seldom as we like.
 """
 
 import asyncio
+import random
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,8 @@ HANDSHAKE_S = 2.0
 # A handshake costs about a millisecond of the controller's time.  So many of one address are worked
 # on at once that it cannot keep the loop from its tick ...
 SLOTS = 4
+# ... and so far apart they begin, whatever the addresses: many at once are a long pause for everybody else.
+TURN_S = 0.0015
 BACKLOG = 1024
 # So many are accepted in a row before the loop does something else.
 AT_ONCE = 16
@@ -85,6 +88,7 @@ class Reception:
         self._strangers = Strangers()
         self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._seldom = Seldom()
+        self._next_turn = 0.0
 
     async def run(self) -> None:
         """Until cancelled; closes the listening sockets."""
@@ -109,9 +113,13 @@ class Reception:
             connection.setblocking(False)
             guest = Guest(connection, peer[0])
             number = self._strangers.admit(guest.address, guest.leave)
-            known = partial(self._strangers.release, number)
-            guest.task = tasks.create_task(self._receive(guest, known))
-            guest.task.add_done_callback(partial(guest.gone, known))
+            if number is None:
+                connection.close()
+                self._complain(guest.address, "too many connections that have not said who they are")
+            else:
+                known = partial(self._strangers.release, number)
+                guest.task = tasks.create_task(self._receive(guest, known))
+                guest.task.add_done_callback(partial(guest.gone, known))
             accepted += 1
             if accepted % AT_ONCE == 0:  # nothing above waits while others knock
                 await asyncio.sleep(0)
@@ -128,8 +136,17 @@ class Reception:
 
     async def _shake_hands(self, guest: "Guest") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         slots = self._slots.setdefault(guest.address, asyncio.Semaphore(SLOTS))
-        async with asyncio.timeout(HANDSHAKE_S), slots:
+        # Those who came together and say nothing shall not all be parted with at the same moment.
+        async with asyncio.timeout(HANDSHAKE_S * random.uniform(0.75, 1.0)), slots:
+            await self._turn()
             return await self._streams(guest.connection)
+
+    async def _turn(self) -> None:
+        """One handshake after the other, with time for others in between."""
+        if self._credentials is not None:
+            now = time.monotonic()
+            self._next_turn = max(now, self._next_turn) + TURN_S
+            await asyncio.sleep(self._next_turn - TURN_S - now)
 
     async def _streams(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """What asyncio.open_connection does, for the other end."""

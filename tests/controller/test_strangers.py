@@ -16,35 +16,33 @@ class Door:
         self.left: Counter[str] = Counter()
 
     def knock(self, address: str, times: int = 1) -> list[int]:
+        """The numbers of those that were let in."""
+
         def leave() -> None:
             self.left[address] += 1
 
-        return [self.strangers.admit(address, leave) for _ in range(times)]
+        numbers = [self.strangers.admit(address, leave) for _ in range(times)]
+        return [number for number in numbers if number is not None]
 
 
-def test_of_one_address_the_oldest_gives_way() -> None:
+def test_one_address_has_so_many_and_no_more() -> None:
     door = Door()
-    gone: list[int] = []
-    numbers = [
-        door.strangers.admit("a", lambda n=n: gone.append(n))  # type: ignore[misc]
-        for n in range(MAX_PER_ADDRESS + 3)
-    ]
-    assert gone == [0, 1, 2]
-    assert len(door.strangers) == MAX_PER_ADDRESS
-    for number in numbers:
-        door.strangers.release(number)
-    assert len(door.strangers) == 0
+    numbers = door.knock("a", MAX_PER_ADDRESS + 3)
+    assert len(numbers) == len(door.strangers) == MAX_PER_ADDRESS
+    assert not door.left
+    door.strangers.release(numbers[5])
+    assert len(door.knock("a", 2)) == 1
 
 
-def test_a_flood_from_many_addresses_pushes_out_its_own() -> None:
+def test_a_flood_from_many_addresses_keeps_no_other_out() -> None:
     door = Door()
-    flood = [f"10.0.0.{n}" for n in range(16)]
+    flood = [f"10.0.0.{n}" for n in range(MAX_STRANGERS // MAX_PER_ADDRESS)]
     for address in flood:
         door.knock(address, MAX_PER_ADDRESS)
     assert len(door.strangers) == MAX_STRANGERS
     assert not door.left
-    door.knock("honest")
-    assert door.left == {flood[0]: 1}
+    assert len(door.knock("honest", 10)) == 10
+    assert door.left == {flood[0]: 10}
     for address in flood * 2:
         door.knock(address, MAX_PER_ADDRESS)
     assert door.left["honest"] == 0
@@ -54,7 +52,7 @@ def test_a_flood_from_many_addresses_pushes_out_its_own() -> None:
 def test_when_everybody_comes_from_elsewhere_the_oldest_gives_way() -> None:
     door = Door()
     for n in range(MAX_STRANGERS + 2):
-        door.knock(f"host-{n}")
+        assert door.knock(f"host-{n}")
     assert door.left == {"host-0": 1, "host-1": 1}
 
 
