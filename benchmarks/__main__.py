@@ -7,26 +7,38 @@ from typing import Any
 
 import click
 
-NAMES = ("reaction", "honesty", "oom")
+NAMES = ("reaction", "honesty", "oom", "faults")
+
+# Beside --quick and --json.
+TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}}
 
 
 @click.command()
 @click.argument("name", type=click.Choice(NAMES))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, progress on stderr.")
 @click.option("--quick", is_flag=True, help="Fewer events: to see that it works, not to quote.")
-@click.option("--full", is_flag=True, help="oom: as --episodes 336, more than 1,000 in all.")
+@click.option("--full", is_flag=True, help="oom: as --episodes 336; faults: 100 of each.")
 @click.option("--episodes", type=click.IntRange(1), help="oom: growth episodes for each rate.")
 @click.option(
     "--rate", "rates", type=click.IntRange(1, 2048), multiple=True, help="oom: in MiB/s; may repeat."
 )
+@click.option("--kind", "kinds", multiple=True, help="faults: only this one; may repeat.")
 def main(
-    name: str, as_json: bool, quick: bool, full: bool, episodes: int | None, rates: tuple[int, ...]
+    name: str,
+    as_json: bool,
+    quick: bool,
+    full: bool,
+    episodes: int | None,
+    rates: tuple[int, ...],
+    kinds: tuple[str, ...],
 ) -> None:
     """Measure one thing on this machine; run nothing else meanwhile."""
-    chosen = {"episodes": 336 if full else episodes, "rates": rates}
-    options = {option: value for option, value in chosen.items() if value}
-    if options and name != "oom":
-        raise click.UsageError(f"{name} takes --quick and --json only")
+    given = {"full": full, "episodes": episodes, "rates": rates, "kinds": kinds}
+    options: dict[str, Any] = {option: value for option, value in given.items() if value}
+    if strange := options.keys() - TAKES.get(name, frozenset()):
+        raise click.UsageError(f"{name} does not take {', '.join(sorted(strange))}")
+    if name == "oom" and options.pop("full", False):
+        options["episodes"] = 336  # more than 1,000 in all
     module = importlib.import_module(f"benchmarks.{name}")
     result: dict[str, Any] = module.measure(
         quick=quick, say=lambda line: click.echo(line, err=True), **options

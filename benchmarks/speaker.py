@@ -1,7 +1,16 @@
-"""An agent that only speaks: the real protocol on a real socket, with containers that do not exist."""
+"""An agent that only speaks: the real protocol on a real socket, with containers that do not exist.
 
+    python -m benchmarks.speaker HOST ADDRESS PORT CONTAINERS SECONDS CA CERT KEY
+
+prints as JSON how long it took to join, and each order that answered a throttled container, in seconds.
+"""
+
+import json
 import socket
+import ssl
+import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from escra_common.messages import (
@@ -17,17 +26,28 @@ from escra_common.messages import (
     Snapshot,
 )
 from escra_common.session import Session, hello
+from escra_common.tls import Credentials, TlsConfig
 
 PERIOD_USEC = 100_000
+GIVE_UP_S = 15.0
 
 
 class Speaker:
     """Containers 1 to ``containers``: each came with a limit of one core and uses 0.9 of it."""
 
-    def __init__(self, port: int, containers: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
+    def __init__(
+        self,
+        port: int,
+        containers: int,
+        address: str = "127.0.0.1",
+        host: str = "speaker",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._socket = socket.create_connection((address, port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        greeting = hello("agent", "speaker", boot_id="speaker", cpus=1000)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname=address)
+        greeting = hello("agent", host, boot_id=host, cpus=1000)
         self._session = Session(greeting, time.monotonic())
         self._limits: dict[int, CpuOrder] = {}
         self._counters = {key: [0, 0, 0, 0] for key in range(1, containers + 1)}
@@ -59,7 +79,7 @@ class Speaker:
         try:
             while True:  # what came of earlier samples meanwhile
                 self._take(self._socket.recv(1 << 16))
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             self._socket.setblocking(True)
         before = self._limits[key]
         began = time.perf_counter()
@@ -102,3 +122,34 @@ class Speaker:
 
     def _send(self, message: Message) -> None:
         self._socket.sendall(self._session.send(message, time.monotonic()))
+
+
+def main(
+    host: str, address: str, port: str, containers: str, seconds: str, ca: str, cert: str, key: str
+) -> None:
+    tls = Credentials(TlsConfig(ca, cert, key), server=False).context
+    began = time.monotonic()
+    with _joined(lambda: Speaker(int(port), int(containers), address, host, tls)) as speaker:
+        join_s = time.monotonic() - began
+        delays_s: list[float] = []
+        end = time.monotonic() + float(seconds)
+        while time.monotonic() < end:
+            delays_s.append(speaker.throttle(1 + len(delays_s) % int(containers)))
+            time.sleep(0.02)
+    print(json.dumps({"join_s": join_s, "delays_s": delays_s}))
+
+
+def _joined(dial: Callable[[], Speaker]) -> Speaker:
+    """As an agent does: try again when it is turned away."""
+    end = time.monotonic() + GIVE_UP_S
+    while True:
+        try:
+            return dial()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:9])

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,11 @@ from escra_common.messages import Hello
 from escra_common.session import Session
 from escra_common.tls import Credentials, reason
 
+# From the first packet to the end of the TLS handshake ...
 CONNECT_S = 3.0
+# ... of which the network gets so much for each address: one packet may be lost, and after a partition a new
+# try finds the way sooner than an old one, whose third packet leaves two seconds after its second.
+REACH_S = 1.5
 # So often the other controllers are asked whether one of them leads by now; they also learn of this host.
 VISIT_EVERY_S = 60.0
 
@@ -28,6 +33,11 @@ class Found:
     address: Address
     controller: Hello | None
     reason: str = ""
+    reached: bool = True
+
+
+class Unreachable(WireError):
+    """Nobody answers there, so that trying again costs nobody anything."""
 
 
 class Dialer:
@@ -58,7 +68,8 @@ class Dialer:
         found = await self._visit(self._addresses)
         leaders = [f for f in found if f.controller and not self._standing.objection(f.controller)]
         if not leaders:
-            raise WireError("; ".join(f"{f.address}: {self._why_not(f)}" for f in found))
+            kind = WireError if any(f.reached for f in found) else Unreachable
+            raise kind("; ".join(f"{f.address}: {self._why_not(f)}" for f in found))
         return max(leaders, key=_epoch).address
 
     async def look_around(self, present: Address) -> None:
@@ -80,8 +91,11 @@ class Dialer:
         tls = self._credentials.context if self._credentials is not None else None
         try:
             async with asyncio.timeout(CONNECT_S):
+                connection = await _reach(address)
                 # Also checks that the certificate is for this name or address, and for a server.
-                reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
+                reader, writer = await asyncio.open_connection(
+                    sock=connection, ssl=tls, server_hostname=address.host if tls else None
+                )
         except TimeoutError:
             raise WireError(f"{address}: no answer within {CONNECT_S:.0f} s") from None
         except OSError as error:
@@ -100,6 +114,8 @@ class Dialer:
                     if isinstance(message, Hello):
                         return Found(address, message)
             return Found(address, None, "it closed the connection")
+        except Unreachable as error:
+            return Found(address, None, str(error), reached=False)
         except WireError as error:
             return Found(address, None, str(error))
         except TimeoutError:
@@ -110,6 +126,33 @@ class Dialer:
 
     def _why_not(self, found: Found) -> str:
         return self._standing.objection(found.controller) if found.controller else found.reason
+
+
+async def _reach(address: Address) -> socket.socket:
+    """A connection to the first of its addresses that answers; raises Unreachable."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Unreachable(f"{address}: {reason(error)}") from error
+    why = ""
+    for family, kind, protocol, _, place in found:
+        connection = socket.socket(family, kind, protocol)
+        connection.setblocking(False)
+        try:
+            async with asyncio.timeout(REACH_S):
+                await loop.sock_connect(connection, place)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
+        except TimeoutError:
+            why = why or f"no answer within {REACH_S:g} s"
+        except OSError as error:
+            why = why or reason(error)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        connection.close()
+    raise Unreachable(f"{address}: {why}")
 
 
 def _epoch(found: Found) -> int:

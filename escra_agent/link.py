@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from escra_agent.dialing import Dialer
+from escra_agent.dialing import Dialer, Unreachable
 from escra_agent.standing import StandingError, StandingFile
 from escra_common.channel import Channel, Heartbeats, converse
 from escra_common.configfile import Address
@@ -33,6 +33,8 @@ from escra_common.tls import peer_expiry
 log = structlog.get_logger()
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
+# While nobody answers at all, which costs nobody anything: after a partition all is well within two seconds.
+UNREACHABLE_DELAY_S = 0.5
 # One that cannot succeed (no common version) is tried again all the same: somebody may
 # upgrade the other side; but slowly.
 HOPELESS_DELAY_S = 60.0
@@ -100,27 +102,30 @@ class Link:
         delay, said = FIRST_DELAY_S, ""
         while True:
             started = time.monotonic()
-            reason, retry = await self._serve_leader()
+            reason, retry_s = await self._serve_leader(delay)
             if time.monotonic() - started > LAST_DELAY_S:
                 delay = FIRST_DELAY_S
             if reason != said:
                 log.warning("no controller", reason=f"{reason}; limits stay as they are")
                 said = reason
-            await asyncio.sleep((delay if retry else HOPELESS_DELAY_S) * random.uniform(0.5, 1.0))
+            await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
             delay = min(2 * delay, LAST_DELAY_S)
 
-    async def _serve_leader(self) -> tuple[str, bool]:
-        """Why it ended, and whether another try may help."""
+    async def _serve_leader(self, delay_s: float) -> tuple[str, float]:
+        """Why it ended, and when to try again at the latest, if ``delay_s`` is due."""
         try:
             address = await self._dialer.leader()
             channel = await self._dialer.connect(address)
+        except Unreachable as error:
+            return str(error), min(delay_s, UNREACHABLE_DELAY_S)
         except WireError as error:
-            return str(error), error.retry
+            return str(error), delay_s if error.retry else HOPELESS_DELAY_S
         try:
-            return await self._converse(channel, address)
+            why, retry = await self._converse(channel, address)
         finally:
             self._lose()
             channel.close()
+        return why, delay_s if retry else HOPELESS_DELAY_S
 
     async def _converse(self, channel: Channel, address: Address) -> tuple[str, bool]:
         beside = channel.keep_alive(self._totals), self._dialer.look_around(address)

@@ -13,7 +13,9 @@ from escra_common.tls import reason
 
 T = TypeVar("T")
 
-READ_BYTES = 1 << 16
+READ_BYTES = 1 << 14
+# So long the messages of one peer are worked on before others have their turn.
+TURN_S = 0.001
 # A peer that lets this much pile up does not keep up, and everything here is a level that
 # will be said again: better to cut it off than to hold its backlog.
 MAX_BACKLOG_BYTES = 4 << 20
@@ -56,8 +58,15 @@ class Channel:
                 raise WireError(f"connection lost: {reason(error)}") from error
             if not data:
                 return
-            for message in self.session.receive(data, time.monotonic()):
+            # While there is something to read, reading does not wait: one who talks without end would
+            # be the only one who is heard.
+            began = time.monotonic()
+            for message in self.session.receive(data, began):
                 yield message
+                if time.monotonic() - began > TURN_S:
+                    await asyncio.sleep(0)
+                    began = time.monotonic()
+            await asyncio.sleep(0)
 
     async def keep_alive(self, totals: "Heartbeats") -> None:
         """Say a heartbeat when nothing else was said; raises WireError when the peer is silent."""

@@ -1,33 +1,39 @@
 """Where agents come in: accepts connections and brings them through TLS, before anybody listens to them.
 
-Connections are accepted by hand, not by asyncio.start_server: so those that do not finish their
-handshake are counted and bounded, a renewed certificate holds for the next one, and what fails
-can be logged in our words and as seldom as we like.
+Connections are accepted by hand, not by asyncio.start_server: so those of nobody known are counted
+and bounded, a renewed certificate holds for the next one, and what fails can be logged in our words and as
+seldom as we like.
 """
 
 import asyncio
+import random
 import socket
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
+from weakref import WeakValueDictionary
 
 import structlog
 
 from escra_common.seldom import Seldom
 from escra_common.tls import Credentials, reason
+from escra_controller.strangers import Strangers
 
 # From accept to the end of the handshake.  An agent gives up after three seconds itself.
 HANDSHAKE_S = 2.0
 # A handshake costs about a millisecond of the controller's time.  So many of one address are worked
 # on at once that it cannot keep the loop from its tick ...
 SLOTS = 4
-# ... and so many wait, which lets hosts behind one address come back together.
-MAX_PER_ADDRESS = 64
-MAX_PENDING = 1024
+# ... and so far apart they begin, whatever the addresses: many at once are a long pause for everybody else.
+TURN_S = 0.0015
 BACKLOG = 1024
+# So many are accepted in a row before the loop does something else.
+AT_ONCE = 16
 
-Attend = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+# The last argument is to be called when the peer has shown for whom it speaks.
+Attend = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Callable[[], None]], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -47,6 +53,29 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
     return opened
 
 
+@dataclass(slots=True)
+class Guest:
+    """A connection; it has a writer once it is through the handshake."""
+
+    connection: socket.socket
+    address: str
+    task: asyncio.Task[None] | None = None
+    writer: asyncio.StreamWriter | None = None
+
+    def leave(self) -> None:
+        """Others need the room."""
+        if self.writer is not None:
+            self.writer.close()
+        elif self.task is not None:
+            self.task.cancel()
+
+    def gone(self, known: Callable[[], None], _: "asyncio.Task[None]") -> None:
+        """Also of a task that was cancelled before it began."""
+        known()
+        if self.writer is None:
+            self.connection.close()
+
+
 class Reception:
     """Hands each connection to ``attend``, whose error would end the daemon.  No credentials: no TLS."""
 
@@ -56,9 +85,10 @@ class Reception:
         self._listeners = listeners
         self._attend = attend
         self._credentials = credentials
-        self._pending: Counter[str] = Counter()
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._strangers = Strangers()
+        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._seldom = Seldom()
+        self._next_turn = 0.0
 
     async def run(self) -> None:
         """Until cancelled; closes the listening sockets."""
@@ -72,6 +102,7 @@ class Reception:
 
     async def _accept_all(self, listener: socket.socket, tasks: asyncio.TaskGroup) -> NoReturn:
         loop = asyncio.get_running_loop()
+        accepted = 0
         while True:
             try:
                 connection, peer = await loop.sock_accept(listener)
@@ -80,39 +111,42 @@ class Reception:
                 await asyncio.sleep(0.1)
                 continue
             connection.setblocking(False)
-            address = peer[0]
-            if self._pending[address] >= MAX_PER_ADDRESS or self._pending.total() >= MAX_PENDING:
+            guest = Guest(connection, peer[0])
+            number = self._strangers.admit(guest.address, guest.leave)
+            if number is None:
                 connection.close()
-                self._complain(address, "too many connections that have not finished their handshake")
-                continue
-            self._pending[address] += 1
-            tasks.create_task(self._receive(connection, address))
+                self._complain(guest.address, "too many connections that have not said who they are")
+            else:
+                known = partial(self._strangers.release, number)
+                guest.task = tasks.create_task(self._receive(guest, known))
+                guest.task.add_done_callback(partial(guest.gone, known))
+            accepted += 1
+            if accepted % AT_ONCE == 0:  # nothing above waits while others knock
+                await asyncio.sleep(0)
 
-    async def _receive(self, connection: socket.socket, address: str) -> None:
-        streams = None
+    async def _receive(self, guest: "Guest", known: Callable[[], None]) -> None:
         try:
-            streams = await self._shake_hands(connection, address)
+            reader, guest.writer = await self._shake_hands(guest)
         except TimeoutError:
-            self._complain(address, f"no TLS handshake within {HANDSHAKE_S:g} s")
+            self._complain(guest.address, f"no TLS handshake within {HANDSHAKE_S:g} s")
         except OSError as error:
-            self._complain(address, reason(error))
-        finally:
-            if streams is None:
-                connection.close()
-        if streams is not None:
-            await self._attend(*streams)
+            self._complain(guest.address, reason(error))
+        else:
+            await self._attend(reader, guest.writer, known)
 
-    async def _shake_hands(
-        self, connection: socket.socket, address: str
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        slots = self._slots.setdefault(address, asyncio.Semaphore(SLOTS))
-        try:
-            async with asyncio.timeout(HANDSHAKE_S), slots:
-                return await self._streams(connection)
-        finally:
-            self._pending[address] -= 1
-            if not self._pending[address]:
-                del self._pending[address], self._slots[address]
+    async def _shake_hands(self, guest: "Guest") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        slots = self._slots.setdefault(guest.address, asyncio.Semaphore(SLOTS))
+        # Those who came together and say nothing shall not all be parted with at the same moment.
+        async with asyncio.timeout(HANDSHAKE_S * random.uniform(0.75, 1.0)), slots:
+            await self._turn()
+            return await self._streams(guest.connection)
+
+    async def _turn(self) -> None:
+        """One handshake after the other, with time for others in between."""
+        if self._credentials is not None:
+            now = time.monotonic()
+            self._next_turn = max(now, self._next_turn) + TURN_S
+            await asyncio.sleep(self._next_turn - TURN_S - now)
 
     async def _streams(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """What asyncio.open_connection does, for the other end."""

@@ -42,8 +42,10 @@ from escra_controller.events import AgentJoined, AgentLeft, Event, Order
 
 log = structlog.get_logger()
 
-# One agent per host; beyond this a peer is turned away before it has said a word.
-MAX_CONNECTIONS = 4096
+# One agent per host.
+MAX_HOSTS = 4096
+# From HELLO to the end of the snapshot; until then a peer counts as a stranger, of whom there are few.
+JOIN_S = 10.0
 MAX_CONTAINERS = 20_000
 
 
@@ -59,7 +61,6 @@ class AgentServer:
         self._deliver = deliver
         self._met = met
         self._links: dict[str, Channel] = {}
-        self._open = 0
         self._seldom = Seldom()
 
     def certificates(self) -> list[Expiry]:
@@ -104,25 +105,29 @@ class AgentServer:
             for start in range(0, len(quotas), MAX_ITEMS):
                 self._send(host, SetLimits(quotas[start : start + MAX_ITEMS]))
 
-    async def attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def attend(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, known: Callable[[], None]
+    ) -> None:
         """Serve one connection to its end; whatever the peer does ends here."""
         channel = Channel(reader, writer, Session(self._hello, time.monotonic()))
-        self._open += 1
+        in_time = asyncio.Event()
+
+        def joined() -> None:
+            known()
+            in_time.set()
+
         try:
-            if self._open > MAX_CONNECTIONS:
-                raise WireError(f"{MAX_CONNECTIONS} connections are open already")
-            await converse(self._listen(channel), channel.keep_alive(Heartbeats()))
+            await converse(self._listen(channel, joined), channel.keep_alive(Heartbeats()), _hurry(in_time))
         except WireError as error:
             self._part(channel, str(error), retry=error.retry, fault=True)
         except asyncio.CancelledError:
             channel.close("the controller is stopping")
             raise
         finally:
-            self._open -= 1
             self._part(channel, "the agent closed the connection")
             channel.close()
 
-    async def _listen(self, channel: Channel) -> None:
+    async def _listen(self, channel: Channel, joined: Callable[[], None]) -> None:
         messages = channel.messages()
         async with contextlib.aclosing(messages):
             containers: list[Container] = []
@@ -139,11 +144,14 @@ class AgentServer:
                             raise WireError(f"a host with more than {MAX_CONTAINERS} containers")
                         if last and peer is not None:
                             self._join(channel, peer, containers)
+                            joined()
                     case Bye(reason):
                         self._part(channel, f"the agent said: {reason}")
                         return
                     case _:
                         assert peer is not None
+                        if self._links.get(peer.host) is not channel:
+                            continue  # not joined yet, or parted with, and this was still on its way
                         if isinstance(message, Heartbeat) and message.sent_usec:
                             channel.send(Heartbeat(echo_usec=message.sent_usec))
                         self._deliver(_event(peer.host, message))
@@ -188,6 +196,8 @@ class AgentServer:
             raise WireError("the snapshot lists one container twice")
         if peer.host in self._links:
             raise WireError(f"duplicate host name {peer.host}")
+        if len(self._links) >= MAX_HOSTS:
+            raise WireError(f"{MAX_HOSTS} hosts are connected already")
         self._links[peer.host] = channel
         log.info(
             "agent joined",
@@ -220,6 +230,14 @@ class AgentServer:
         except WireError as error:
             self._part(channel, str(error))
             channel.close()
+
+
+async def _hurry(in_time: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(JOIN_S):
+            await in_time.wait()
+    except TimeoutError:
+        raise WireError(f"no snapshot within {JOIN_S:g} s") from None
 
 
 def _event(host: str, message: Message) -> Event:

@@ -57,6 +57,7 @@ PURE = [
             "simulated",
             "state",
             "storage.values",
+            "strangers",
             "views",
         )
     ),

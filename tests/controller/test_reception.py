@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from escra_common.tls import Credentials, TlsConfig
 from escra_controller import reception
 from escra_controller.reception import Reception, listening_sockets
+from escra_controller.strangers import MAX_PER_ADDRESS
 from tests.pki_files import Authority
 
 Ask = Callable[[ssl.SSLContext | None], Awaitable[str]]
@@ -40,7 +41,10 @@ def welcoming(
 ) -> list[str]:
     """Run ``scene`` against a reception that greets whom it lets in; what was logged."""
 
-    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def attend(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, known: Callable[[], None]
+    ) -> None:
+        known()
         writer.write(b"welcome")
         await writer.drain()
         writer.close()
@@ -145,7 +149,7 @@ def test_one_address_cannot_keep_the_others_out(server: TlsConfig, agent: ssl.SS
             assert await ask(agent) == "welcome"
             assert time.monotonic() - started < 0.5
             cut = sum(_closed(peer) for peer in flood)
-            assert cut == len(flood) - reception.MAX_PER_ADDRESS, "the rest is not even kept waiting"
+            assert cut == len(flood) - MAX_PER_ADDRESS, "the rest is not even kept waiting"
         finally:
             for peer in flood:
                 peer.close()
@@ -165,7 +169,7 @@ def _closed(peer: socket.socket) -> bool:
 def test_hosts_behind_one_address_come_back_together(server: TlsConfig, agent: ssl.SSLContext) -> None:
     async def scene(port: int, ask: Ask) -> None:
         for _ in range(3):  # more than may wait at once, but those before them are through
-            answers = await asyncio.gather(*(ask(agent) for _ in range(reception.MAX_PER_ADDRESS - 4)))
+            answers = await asyncio.gather(*(ask(agent) for _ in range(MAX_PER_ADDRESS - 4)))
             assert set(answers) == {"welcome"}
 
     assert welcoming(server, scene) == []

@@ -88,7 +88,10 @@ def test_a_second_machine_with_the_same_name_is_refused_and_the_first_goes_on(pa
 
 
 def test_silent_and_slow_peers_cost_others_nothing(pair: Pair) -> None:
-    loris = [socket.create_connection(("127.0.0.1", pair.port)) for _ in range(200)]
+    loris = [
+        socket.create_connection(("127.0.0.1", pair.port), source_address=(f"127.0.1.{1 + n % 16}", 0))
+        for n in range(200)
+    ]
     try:
         for peer in loris[::2]:
             peer.sendall(b"\x00\x00\x01")

@@ -1,0 +1,184 @@
+"""Does Ω hold whatever is killed, stopped, cut off or filled up?  (Promise 1, and what people are told.)
+
+Worlds of hosts in network namespaces, under load, have one fault after the other; see injuries.py for the
+kinds.  A watcher that asks nobody adds up the kernel's limits every 10 ms (watcher.py).
+
+For each kind: ``omega_violations``, in how many of its ``checks`` the limits of an application summed to
+more than Ω; ``lost_containers``, for how many the controller's word and the kernel's were not the same
+again within 20 s; ``recovery_ms``, from the end of the fault until all are managed and counted as the kernel
+has it, and limits have moved on every host concerned; ``stood_still``, how often no limit moved on a host
+that was not concerned;
+``use_ratio``, the worst window of 1 s to what Ω allows in it, and ``use_ratio_explained``, the same less
+what the kernel itself allows groups that began late (watcher.py).
+
+``hostile``: see hostile.py.
+"""
+
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from benchmarks.hostile import HOSTILE, measure_hostile
+from benchmarks.injuries import KINDS, Durations, Kind, docker_kind
+from benchmarks.numbers import summary_ms
+from benchmarks.watcher import Seen
+from benchmarks.world import NotRecovered, World, running_world
+from escra_agent.hierarchy import Hierarchy
+from tests.docker_engine import EngineTrouble
+from tests.docker_engine import whats_missing as docker_missing
+from tests.kernel_cgroups import controllers_enabled
+
+DOCKER = "docker-restart"
+ALL_KINDS = (*(kind.name for kind in KINDS), DOCKER, *HOSTILE)
+# What the load of all worlds together may use, and one of them.
+CORES, CORES_AT_MOST = 1.2, 0.6
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How much is done: of the frequent kinds and of the others, and in how many worlds at a time."""
+
+    often: int
+    seldom: int
+    worlds: int
+    durations: Durations
+
+
+QUICK = Form(2, 1, 3, Durations(stop_s=5.0, part_s=8.0))
+USUAL = Form(10, 3, 4, Durations(stop_s=30.0, part_s=60.0))
+FULL = Form(100, 10, 6, Durations(stop_s=30.0, part_s=60.0))
+
+
+@dataclass(slots=True)
+class Tally:
+    """All faults of one kind."""
+
+    count: int = 0
+    lost: int = 0
+    stood_still: int = 0
+    recoveries_s: list[float] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+
+    def row(self, kind: str) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "count": self.count,
+            "omega_violations": sum(seen.violations for seen in self.seen),
+            "lost_containers": self.lost,
+            "stood_still": self.stood_still,
+            "recovery_ms": summary_ms(self.recoveries_s),
+            "use_ratio": round(max((seen.use_ratio for seen in self.seen), default=0.0), 4),
+            "use_ratio_explained": round(max((s.use_ratio_explained for s in self.seen), default=0.0), 4),
+            "windows": sum(seen.windows for seen in self.seen),
+            "checks": sum(seen.checks for seen in self.seen),
+            "torn": sum(seen.torn for seen in self.seen),
+            "moves": sum(seen.moves for seen in self.seen),
+            "longest_gap_ms": round(1000 * max((seen.longest_gap_s for seen in self.seen), default=0.0), 1),
+        }
+
+
+def measure(quick: bool, say: Say, full: bool = False, kinds: Sequence[str] = ALL_KINDS) -> dict[str, Any]:
+    if unknown := sorted(set(kinds) - set(ALL_KINDS)):
+        raise SystemExit(f"no such kind: {', '.join(unknown)}; there are {', '.join(ALL_KINDS)}")
+    form = QUICK if quick else FULL if full else USUAL
+    hierarchy = Hierarchy.detect()
+    result: dict[str, Any] = {}
+    with controllers_enabled(hierarchy), ExitStack() as stack:
+        chosen = [kind for kind in KINDS if kind.name in kinds]
+        if DOCKER in kinds:
+            try:
+                if reason := docker_missing():
+                    raise EngineTrouble(reason)
+                chosen.append(stack.enter_context(docker_kind()))
+            except EngineTrouble as error:
+                result["skipped"] = {DOCKER: str(error)}
+        if chosen:
+            result["faults"] = Faults(hierarchy, form, say).run(chosen)
+        if hostile := [name for name in HOSTILE if name in kinds]:
+            result["hostile"] = measure_hostile(hostile, 4.0 if quick else 20.0, say)
+    return result
+
+
+class Faults:
+    """Runs them in several worlds side by side: one that waits costs no processor."""
+
+    def __init__(self, hierarchy: Hierarchy, form: Form, say: Say) -> None:
+        self._hierarchy = hierarchy
+        self._form = form
+        self._say = say
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._jobs: queue.SimpleQueue[Kind] = queue.SimpleQueue()
+        self._errors: list[BaseException] = []
+
+    def run(self, kinds: Sequence[Kind]) -> list[dict[str, Any]]:
+        """Those that take long come first, and none waits for a last one of them alone."""
+        jobs = [kind for kind in kinds for _ in range(self._form.often if kind.often else self._form.seldom)]
+        for job in sorted(jobs, key=lambda kind: kind.plan != kinds[0].plan):
+            self._jobs.put(job)
+        threads = [threading.Thread(target=self._work) for _ in range(min(self._form.worlds, len(jobs)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._errors:
+            raise self._errors[0]
+        return [self._tallies[kind.name].row(kind.name) for kind in kinds]
+
+    def _work(self) -> None:
+        try:
+            job: Kind | None = self._next()
+            while job is not None and not self._errors:
+                job = self._in_one_world(job)
+        except BaseException as error:
+            traceback.print_exc(file=sys.stderr)
+            self._errors.append(error)
+
+    def _next(self) -> Kind | None:
+        try:
+            return self._jobs.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _in_one_world(self, job: Kind) -> Kind | None:
+        """Do jobs in one world for as long as it is good for them; the one that needs another."""
+        cores = min(CORES_AT_MOST, CORES / self._form.worlds)
+        with running_world(self._hierarchy, replace(job.plan, cores=cores)) as world:
+            next_job: Kind | None = job
+            while next_job is not None and next_job.plan == job.plan and not self._errors:
+                fit = self._injure(world, next_job) and not next_job.spent
+                next_job = self._next()
+                if not fit:
+                    break
+            return next_job
+
+    def _injure(self, world: World, kind: Kind) -> bool:
+        """Whether the world is well again."""
+        tally = self._tallies[kind.name]
+        for app in world.apps.values():
+            app.take()
+        recovery, well = "", True
+        try:
+            healed = kind.injure(world, self._form.durations)
+            tally.stood_still += len(healed.stood_still)
+            took_s = world.wait_as_before(healed.at, healed.hosts)
+            tally.recoveries_s.append(took_s)
+            recovery = f"as before in {took_s * 1000:.0f} ms"
+        except NotRecovered as error:
+            tally.lost += max(1, len(error.lost))
+            recovery, well = str(error), False
+        time.sleep(0.5)  # what comes late is this fault's, too
+        seen = [app.take() for app in world.apps.values()]
+        tally.seen += seen
+        tally.count += 1
+        self._say(f"{kind.name} {tally.count}: {recovery}")
+        for example in [example for each in seen for example in each.examples]:
+            self._say(f"  more than Ω: {example}")
+        return well
