@@ -83,6 +83,9 @@ class Membership:
             self._place_cpu(app, member, snapshot=snapshot)
         if app is not None and member.memory_wanted:
             _place_memory(app, member, snapshot=snapshot)
+        elif app is not None and member.key not in app.memory:
+            # It came from another application, and has no memory to manage any more.
+            member.memory.limit = member.memory.ordered = None
 
     def release(
         self, member: Member, state: State, out: list[Instruction], *, snapshot: bool = False

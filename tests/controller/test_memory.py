@@ -44,6 +44,18 @@ def test_a_newcomer_keeps_what_it_came_with() -> None:
     assert w.engine.apps["shop"].memory.counted == 64 * MIB
 
 
+def test_one_that_comes_from_another_application_without_memory_holds_none() -> None:
+    w = World(spec(), spec("other"))
+    w.join("h1")
+    (web,) = started(w, 30)
+    web.info = msgspec.structs.replace(web.info, app="other", memory=None)
+    web.memory = Memory()
+    w.handle(ContainerAppeared("h1", w.describe(web)))
+    assert [w.engine.apps[name].memory.counted for name in ("shop", "other")] == [0, 0]
+    (member,) = w.engine.apps["other"].members.values()
+    assert member.memory.limit is None
+
+
 def test_one_without_a_limit_gets_its_fair_share_but_never_less_than_it_uses() -> None:
     w = world(memory=1000 * MIB)
     big = w.add("h1", memory=Memory(used=600 * MIB, want=600 * MIB))
