@@ -20,7 +20,7 @@ MARGIN_BYTES = 2 * MIB - PAGE
 ROOM_BYTES = 40 * MIB
 # An order is answered within this time once all is calm.
 PENDING_S = 2.5
-# Memory that a kill set free is known, taken back and granted within this time.
+# Memory that was set free is known, taken back and granted within this time.
 FREED_S = 2.0
 
 
@@ -30,7 +30,7 @@ class Promises:
     def __init__(self, world: "World") -> None:
         self._world = world
         self.bounds: dict[tuple[str, Resource], float] = {}
-        self._killed_at: dict[str, float] = {}
+        self._freed_at: dict[str, float] = {}
         self._pending: dict[tuple[Resource, MemberKey, int], float] = {}
 
     # ---- promise 1 -----------------------------------------------------------------
@@ -96,13 +96,18 @@ class Promises:
 
     # ---- promise 2 -----------------------------------------------------------------
 
+    def freed(self, app: str) -> None:
+        """Some of its memory is not in use any more: who was refused just before was refused rightly."""
+        self._freed_at[app] = self._world.clockwork.now
+
     def killed(self, group: Group) -> None:
         """A task was killed: with nothing wrong anywhere, there must have been no memory for it."""
         world, engine = self._world, self._world.engine()
         app = engine.apps.get(group.app) if engine else None
         # What another one leaves behind is shared out within a second or two.
-        before, self._killed_at[group.app] = self._killed_at.get(group.app, -99.0), world.clockwork.now
-        if world.clockwork.now - before < FREED_S:
+        since = world.clockwork.now - self._freed_at.get(group.app, float("-inf"))
+        self.freed(group.app)
+        if since < FREED_S:
             return
         if app is None or not world.calm() or group.memory_ours is None:
             return

@@ -43,30 +43,36 @@ THEMES: dict[str, tuple[str, ...]] = {
     "anything": (),
     "more of anything": (),
     "leaders": (
-        *("promote", "kill_controller", "kill_controller", "stop_controller"),
-        *("partition", "kill_agent", "reset", "slow"),
+        *("kill_controller", "kill_controller", "stop_controller", "partition"),
+        *("kill_agent", "kill_agent", "reset"),
     ),
     "restarts": (
         *("kill_controller", "kill_controller", "kill_agent", "crash_host", "partition"),
         *("stop_agent", "fill_store", "resize"),
     ),
     "memory": ("resize", "partition", "stop_agent", "slow", "end", "restart"),
-    "wire": ("frames", "frames", "reset", "slow", "partition", "stop_agent"),
+    "wire": ("frames", "frames", "frames", "restart", "restart", "end", "relabel", "slow", "reset"),
 }
 
 
 def make(seed: int) -> Scenario:
     rng = Random(seed)
+    theme = rng.choice(list(THEMES))
     hosts = {f"h{n}": rng.random() < 0.5 for n in range(1, rng.choice((2, 2, 3)) + 1)}
     names = ["shop"] if rng.random() < 0.6 else ["shop", "blog"]
-    apps = {name: (rng.choice((600, 1000, 2000)), rng.choice((384, 512, 768)) * MIB) for name in names}
+    # Where it is about memory, there is little of it.
+    sizes = (128, 192, 256) if theme == "memory" else (384, 512, 768)
+    apps = {name: (rng.choice((600, 1000, 2000)), rng.choice(sizes) * MIB) for name in names}
     steps: list[Step] = []
+    if theme == "leaders":
+        # Soon most agents follow it, and the old leader is back.
+        at = round(rng.uniform(CALM_S, 4), 3)
+        steps += [Step(at, "promote", ("c1",)), Step(at + 0.1, "kill_controller", ("c0", 0.5))]
     containers: list[str] = []
     for host in hosts:
         for _ in range(rng.choice((1, 2, 2, 3))):
             containers.append(f"c{len(containers) + 1}")
             steps.append(_start(rng, round(rng.uniform(0, 0.3), 3), host, containers[-1], names))
-    theme = rng.choice(list(THEMES))
     for _ in range(rng.randint(6, 14)):
         at = round(rng.uniform(0.3, FAULTS_S), 3)
         steps += [_work(rng, at, containers, memory=0.8 if theme == "memory" else 0.4)]
@@ -105,7 +111,7 @@ def _trouble(
     containers: list[str],
     apps: list[str],
 ) -> Step:
-    controller = rng.choice(("c0", "c0", "c1"))
+    controller = rng.choice(("c0", "c1", "c1") if theme == THEMES["leaders"] else ("c0", "c0", "c1"))
     host, name, app = rng.choice(hosts), rng.choice(containers), rng.choice(apps)
     short, long = round(rng.uniform(0.05, 1.5), 3), round(rng.uniform(0.5, 5), 3)
     steps = {
@@ -119,7 +125,7 @@ def _trouble(
         "partition": (host, rng.choice(("both", "in", "out")), long),
         "reset": (host,),
         "slow": (host, rng.choice((0.05, 0.3, 1.0)), long),
-        "frames": (rng.choice(("lose", "repeat", "swap")), rng.choice((0.02, 0.1)), long),
+        "frames": (rng.choice(("lose", "repeat", "swap")), rng.choice((0.05, 0.3)), long),
         "fill_disk": (host, long),
         "set_wall_clock": (host, rng.choice((-3600, 3600))),
         "end": (name,),

@@ -192,6 +192,7 @@ class World:
     def step_end(self, name: str) -> None:
         if group := self._find(name):
             self._ended.append(group)
+            self.promises.freed(group.app)
             self.machines[group.host].end_container(group)
 
     def step_restart(self, name: str, how: str) -> None:
@@ -207,6 +208,8 @@ class World:
 
     def step_grow(self, name: str, want: int, rate: int) -> None:
         if group := self._find(name):
+            if want < group.anon:
+                self.promises.freed(group.app)
             group.grow(want, rate)
 
     def step_read_files(self, name: str, cache: int) -> None:
