@@ -238,10 +238,11 @@ class Process(_Loop):  # type: ignore[misc]
         self._network = network
 
     async def create_connection(
-        self, factory: Callable[[], asyncio.Protocol], host: str, port: int, **_: Any
+        self, factory: Callable[[], asyncio.Protocol], *_: None, sock: tuple[str, int], **__: Any
     ) -> Any:
+        """``sock`` is a place in the network: sockets are nothing here."""
         future = self.create_future()
-        self._network.dial(self, (host, port), factory, future)
+        self._network.dial(self, sock, factory, future)
         return await future
 
     async def create_server(

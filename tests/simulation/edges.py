@@ -32,6 +32,7 @@ import escra_controller.leadership
 import escra_controller.store
 from escra_agent.docker import DockerEvent
 from escra_agent.originals import OriginalsStore
+from escra_common.configfile import Address
 from tests.simulation import cgroups, statedisk
 from tests.simulation.cgroups import SimulatedEpoll, SimulatedGuard, SimulatedHierarchy
 from tests.simulation.clockwork import Process
@@ -179,10 +180,15 @@ class _Reception:
         async with asyncio.TaskGroup() as tasks:
 
             def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                tasks.create_task(self._attend(reader, writer))
+                tasks.create_task(self._attend(reader, writer, lambda: None))
 
             await asyncio.start_server(attend, *self._address)
             await asyncio.Future()
+
+
+async def _reach(address: Address) -> tuple[str, int]:
+    """As escra_agent.dialing._reach; whether anybody is there is seen when the connection is made."""
+    return address.host, address.port
 
 
 class _Lock:
@@ -291,7 +297,7 @@ def install() -> None:
     _replace(escra_controller.app, listening_sockets=lambda *address: address, Reception=_Reception)
     _replace(escra_controller.leadership, Lock=_Lock)
     # Once a minute in production, longer than most runs.
-    _replace(escra_agent.dialing, VISIT_EVERY_S=6.0)
+    _replace(escra_agent.dialing, VISIT_EVERY_S=6.0, _reach=_reach)
     _replace(escra_controller.store, recover=statedisk.recover, Worker=statedisk.SimulatedWorker)
 
 
