@@ -34,26 +34,6 @@ def clock_an_hour_back(host: Host) -> Iterator[None]:
         host.run("date -s @$(($(date +%s) + 3600)) >/dev/null")
 
 
-@contextmanager
-def disks_full(host: Host) -> Iterator[None]:
-    """A file system of its own for all state, full to the last byte."""
-    states = "/var/lib/escra-agent /var/lib/private/escra-controller"
-    for state in states.split():
-        host.run(
-            f"""
-            mkdir -p {state}
-            owner=$(stat -c %u:%g {state})
-            mount -t tmpfs -o size=2m,mode=0700 escra-test {state}
-            chown $owner {state}
-            head -c 4m /dev/zero > {state}/ballast 2>/dev/null || true
-            """
-        )
-    try:
-        yield
-    finally:
-        host.run(f"for state in {states}; do umount --lazy $state; done", check=False)
-
-
 Fault = Callable[[Host], AbstractContextManager[None]]
 
 
@@ -61,7 +41,7 @@ def units(host: Host) -> str:
     return host.output("systemctl show -P MainPID escra-agent escra-controller | tr '\\n' ' '")
 
 
-@pytest.mark.parametrize("fault", [journald_stopped, clock_an_hour_back, disks_full])
+@pytest.mark.parametrize("fault", [journald_stopped, clock_an_hour_back])
 def test_limits_follow_the_work_meanwhile(host: Host, start: StartContainer, fault: Fault) -> None:
     agent_is_linked(host)
     before = units(host)
