@@ -38,7 +38,7 @@ from tests.kernel_cgroups import controllers_enabled
 DOCKER = "docker-restart"
 ALL_KINDS = (*(kind.name for kind in KINDS), DOCKER, *HOSTILE)
 # What the load of all worlds together may use, and one of them.
-CORES, CORES_AT_MOST = 1.2, 0.6
+CORES, CORES_AT_MOST = 0.9, 0.6
 Say = Callable[[str], None]
 
 

@@ -106,6 +106,19 @@ def part_host(world: World, durations: Durations) -> Healed:
     return Healed(at, [host], still)
 
 
+def kill_controller_while_parted(world: World, durations: Durations) -> Healed:
+    """It starts again, and knows of one host only what is on its disk."""
+    host, controller = _any_host(world), world.daemons[world.leader]
+    world.network.part(host)
+    controller.stop(SIGKILL)
+    controller.start()
+    with _others_go_on(world, [host]) as still:
+        time.sleep(durations.part_s)
+    at = time.monotonic()
+    world.network.heal()
+    return Healed(at, world.plan.hosts, still)
+
+
 def fill_disks(world: World, durations: Durations) -> Healed:
     """Limits move on meanwhile, and an agent that starts meanwhile is back."""
     ballast = world.state / "ballast"
@@ -199,6 +212,7 @@ KINDS = (
     Kind("restart-agent", end_agent(SIGTERM)),
     Kind("restart-controller", end_controller(SIGTERM)),
     Kind("partition60", part_host, often=False),
+    Kind("kill9-controller-parted", kill_controller_while_parted, often=False),
     Kind("disk-full", fill_disks, often=False, plan=Plan(disk_mib=8)),
     Kind("promote-dead", promote_after_death, often=False, plan=TWO_CONTROLLERS, spent=True),
     Kind("promote-parted", promote_while_parted, often=False, plan=TWO_CONTROLLERS, spent=True),

@@ -142,7 +142,7 @@ class World:
                 if not wrong and not still:
                     return time.monotonic() - since
                 wrong = wrong or f"no limit moves on {', '.join(still)}"
-            time.sleep(0.02)
+            time.sleep(0.05)
         raise NotRecovered(f"not within {timeout_s:g} s as before: {wrong}\n{self.logs()}", lost)
 
     def whats_wrong(self) -> tuple[str, list[str]]:

@@ -152,7 +152,9 @@ class Membership:
     def _place_cpu(self, app: App, member: Member, *, snapshot: bool) -> None:
         counted = member.key in app.ledger
         held = charge_millicores(member.info.in_force)
-        if member.info.managed and held is not None and (snapshot or not counted):
+        # An agent that was killed takes one whose limit is the original for one that was never managed.
+        unchanged = counted and member.limit is not None and held == app.ledger[member.key].counted
+        if (member.info.managed or unchanged) and held is not None and (snapshot or not counted):
             # It holds a limit of ours from before: counted as it is, whether or not there is room.
             app.ledger.adopt(member.key, held)
             member.limit = limit_millicores(member.info.in_force)
@@ -182,7 +184,8 @@ def _place_memory(app: App, member: Member, *, snapshot: bool) -> None:
     info, memory = member.info.memory, member.memory
     assert info is not None
     counted, held = member.key in app.memory, info.in_force.max_bytes
-    if info.managed and held is not None and (snapshot or not counted):
+    unchanged = counted and memory.limit is not None and held == app.memory[member.key].counted
+    if (info.managed or unchanged) and held is not None and (snapshot or not counted):
         app.memory.adopt(member.key, held)
         memory.limit, memory.needed, memory.ordered = held, info.needed_bytes, None
         memory.last_rev, memory.releasing = 0, False

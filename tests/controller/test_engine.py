@@ -325,3 +325,23 @@ def test_a_wish_does_not_outlive_its_container_s_work() -> None:
     assert b.held == 50
     assert not any(key.key == b.info.key for key in w.engine.apps["shop"].unmet)
     assert a.held > 2800
+
+
+def test_an_agent_that_was_killed_takes_an_unchanged_limit_for_one_never_managed() -> None:
+    """It stays counted: the kernel holds it, and somebody else would be given it besides."""
+    w = World(spec(cpu=1000))
+    half = CpuLimit(PERIOD_USEC // 2, PERIOD_USEC)
+    for host in ("h1", "h2"):
+        w.join(host)
+    one, other = (w.add(host, 2000, original=half, in_force=half) for host in ("h1", "h2"))
+    w.settle()
+    before = w.engine.apps["shop"].ledger.counted
+    assert (one.held, before) == (500, one.held + other.held)
+    w.part("h1")
+    one.managed = False
+    w.join("h1")
+    assert w.engine.apps["shop"].ledger.counted == before
+    assert {m.state for m in w.engine.members.values()} == {"managed"}
+    for _ in range(20):
+        w.tick()
+        assert one.held + other.held <= 1000
