@@ -6,6 +6,7 @@ prints as JSON how long it took to join, and each order that answered a throttle
 """
 
 import json
+import random
 import socket
 import ssl
 import sys
@@ -33,7 +34,10 @@ GIVE_UP_S = 15.0
 
 
 class Speaker:
-    """Containers 1 to ``containers``: each came with a limit of one core and uses 0.9 of it."""
+    """Containers 1 to ``containers``: each came with a limit of one core and uses 0.9 of it.
+
+    Each speaker's are its own: those of one that spoke before under the same name are gone.
+    """
 
     def __init__(
         self,
@@ -49,15 +53,23 @@ class Speaker:
             self._socket = tls.wrap_socket(self._socket, server_hostname=address)
         greeting = hello("agent", host, boot_id=host, cpus=1000)
         self._session = Session(greeting, time.monotonic())
+        self._base = 100_000 * random.randrange(1, 1 << 40)
         self._limits: dict[int, CpuOrder] = {}
         self._counters = {key: [0, 0, 0, 0] for key in range(1, containers + 1)}
+        try:
+            self._introduce(containers)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def _introduce(self, containers: int) -> None:
         self._socket.sendall(self._session.greeting(time.monotonic()))
         one_core = CpuLimit(PERIOD_USEC, PERIOD_USEC)
         self._send(
             Snapshot(
                 [
-                    Container(key, f"id{key}", f"c{key}", "bench", f"/c{key}", "auto", one_core, one_core)
-                    for key in self._counters
+                    Container(self.key(n), f"id{n}", f"c{n}", "bench", f"/c{n}", "auto", one_core, one_core)
+                    for n in self._counters
                 ]
             )
         )
@@ -72,6 +84,10 @@ class Speaker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
+
+    def key(self, number: int) -> int:
+        """Of a container, on the wire."""
+        return self._base + number
 
     def throttle(self, key: int) -> float:
         """Say that ``key`` was throttled in the last period; seconds until its new limit arrives."""
@@ -100,7 +116,7 @@ class Speaker:
             counters[0] += 90_000
             counters[1] += 1
             counters[2] += key == throttled
-            samples.append(Sample(key, now, counters[0], counters[1], counters[2], 0, 0, order.rev))
+            samples.append(Sample(self.key(key), now, counters[0], counters[1], counters[2], 0, 0, order.rev))
         self._send(Samples(samples))
 
     def _receive(self) -> None:
@@ -114,7 +130,7 @@ class Speaker:
         for message in self._session.receive(data, time.monotonic()):
             if isinstance(message, SetLimits):
                 for order in message.orders:
-                    self._limits[order.key] = order
+                    self._limits[order.key - self._base] = order
                     limit = CpuLimit(order.cpu_milli * PERIOD_USEC // 1000, PERIOD_USEC)
                     acks.append(Ack(order.key, order.rev, limit))
         if acks:

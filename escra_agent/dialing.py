@@ -22,6 +22,8 @@ CONNECT_S = 3.0
 # ... of which the network gets so much for each address: one packet may be lost, and after a partition a new
 # try finds the way sooner than an old one, whose third packet leaves two seconds after its second.
 REACH_S = 1.5
+# While the last leader cannot be reached, it is tried again and again; the others are asked only so often.
+ROUND_S = 5.0
 # So often the other controllers are asked whether one of them leads by now; they also learn of this host.
 VISIT_EVERY_S = 60.0
 
@@ -52,6 +54,8 @@ class Dialer:
         self._credentials = credentials
         self._greeting = greeting
         self._standing = standing
+        self._last: Address | None = None
+        self._asked_at = float("-inf")
 
     @property
     def uses_tls(self) -> bool:
@@ -65,12 +69,19 @@ class Dialer:
         """
         if len(self._addresses) == 1:
             return self._addresses[0]
+        now = time.monotonic()
+        if self._last is not None and now - self._asked_at < ROUND_S:
+            return self._last
+        self._asked_at = now
         found = await self._visit(self._addresses)
         leaders = [f for f in found if f.controller and not self._standing.objection(f.controller)]
         if not leaders:
-            kind = WireError if any(f.reached for f in found) else Unreachable
+            # The next try costs nobody anything: it goes to the last leader, who is not there.
+            hopeful = not any(f.reached for f in found if self._last in (None, f.address))
+            kind = Unreachable if hopeful else WireError
             raise kind("; ".join(f"{f.address}: {self._why_not(f)}" for f in found))
-        return max(leaders, key=_epoch).address
+        self._last = max(leaders, key=_epoch).address
+        return self._last
 
     async def look_around(self, present: Address) -> None:
         """For as long as ``present`` is served; raises WireError when another one has taken over."""
@@ -100,6 +111,8 @@ class Dialer:
             raise WireError(f"{address}: no answer within {CONNECT_S:.0f} s") from None
         except OSError as error:
             raise WireError(f"{address}: {reason(error)}") from error
+        if not visiting:
+            self._asked_at = float("-inf")  # when this one is lost, another may lead already
         return Channel(reader, writer, Session(greeting, time.monotonic()))
 
     async def _visit(self, addresses: Iterable[Address]) -> list[Found]:

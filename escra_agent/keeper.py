@@ -26,9 +26,13 @@ from escra_common.messages import (
     Samples,
     SetLimits,
 )
+from escra_common.seldom import Seldom
 from escra_common.units import least_millicores, quota_usec
 
 log = structlog.get_logger()
+
+# A container that cannot be read is looked at in every tick, but spoken of only so often.
+TROUBLE_EVERY_S = 60.0
 
 
 class Keeper:
@@ -37,6 +41,7 @@ class Keeper:
     def __init__(self, roster: Roster, send: Callable[[Message], None]) -> None:
         self._roster = roster
         self._send = send
+        self._seldom = Seldom(TROUBLE_EVERY_S)
         self.gone: list[Tracked] = []
         self.drift_repairs = 0
         self.writes = 0
@@ -53,7 +58,8 @@ class Keeper:
             except CgroupGone:
                 self.gone.append(tracked)
             except (EscraError, OSError, ValueError) as error:
-                log.warning("container not read", container=tracked.candidate.name, reason=str(error))
+                if self._seldom.allows(str(tracked.key), time.monotonic()):
+                    log.warning("container not read", container=tracked.candidate.name, reason=str(error))
         for start in range(0, len(samples), MAX_ITEMS):
             self._send(Samples(samples[start : start + MAX_ITEMS]))
 

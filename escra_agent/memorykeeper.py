@@ -10,6 +10,7 @@ import structlog
 
 from escra_agent.errors import CgroupGone
 from escra_agent.guarding import Guarding
+from escra_agent.keeper import TROUBLE_EVERY_S
 from escra_agent.memorycut import Cutter, above
 from escra_agent.memorygroup import describe_memory
 from escra_agent.memorylevels import MemoryReporter
@@ -18,6 +19,7 @@ from escra_agent.roster import Roster
 from escra_agent.tracked import Tracked, TrackedMemory
 from escra_common.errors import EscraError
 from escra_common.messages import DenyMemory, Message, SetMemory
+from escra_common.seldom import Seldom
 
 log = structlog.get_logger()
 
@@ -42,6 +44,7 @@ class MemoryKeeper:
         self._keys: dict[int, int] = {}
         self._linked = False
         self._trouble = ""
+        self._seldom = Seldom(TROUBLE_EVERY_S)
         self.gone: list[Tracked] = []
         self.drift_repairs = 0
 
@@ -225,4 +228,5 @@ class MemoryKeeper:
         except CgroupGone:
             self.gone.append(tracked)
         except (EscraError, OSError, ValueError, LookupError) as error:
-            log.warning("memory not looked after", container=tracked.candidate.name, reason=str(error))
+            if self._seldom.allows(str(tracked.key), time.monotonic()):
+                log.warning("memory not looked after", container=tracked.candidate.name, reason=str(error))

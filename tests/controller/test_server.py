@@ -107,7 +107,7 @@ def test_silent_and_slow_peers_cost_others_nothing(pair: Pair) -> None:
 
 def test_absurd_counters_do_not_hurt(pair: Pair) -> None:
     with Speaker(pair.port, 2) as speaker:
-        key, big = 1, 2**63 - 1
+        key, big = speaker.key(1), 2**63 - 1
         speaker.say_raw(["samples", [[key, big, big, big, big, big, big, big]]])
         speaker.say_raw(["samples", [[key, 1, 0, 0, 0, 0, 0, 0], [key, 2, big, 0, big, 0, 0, 0]]])
         assert speaker.throttle(2) < 1.0
