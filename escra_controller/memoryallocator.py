@@ -5,7 +5,7 @@ what they do not use.  A cut frees nothing until it is acknowledged, and no cut 
 an agent makes it only as far as it harms nobody, and says how far that was.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from escra_common.messages import MemoryAck, MemoryLevel, MemoryNeed, OomKilled
@@ -277,10 +277,39 @@ class MemoryAllocator:
             return
         fair = app.memory_shares()
         lacking = 0
-        for member in waiting:
+        for member in self._within_bounds(r, waiting, fair):
             lacking += self._admit_one(r, member, fair)
         if lacking > 0:
             self._collect(r, lacking, None, "a newcomer needs room")
+
+    def _within_bounds(
+        self, r: Round, waiting: Sequence[Member], fair: Mapping[MemberKey, int]
+    ) -> list[Member]:
+        """Those whose hosts may hold their first limits; the others come again when that is on disk.
+
+        All of a host at once: no growth shall take meanwhile what was there for those that came together.
+        """
+        firsts: dict[str, int] = {}
+        for member in waiting:
+            firsts[member.key.host] = firsts.get(member.key.host, 0) + self._first(r, member, fair)[1]
+        late = set()
+        for host, amount in firsts.items():
+            more = min(amount, r.app.memory.free)
+            if more > r.app.room(host).memory:
+                late.add(host)
+                r.secure(host, Bound(0, more))
+        return [member for member in waiting if member.key.host not in late]
+
+    def _first(self, r: Round, member: Member, fair: Mapping[MemberKey, int]) -> tuple[int, int]:
+        """The least first limit, and the one it should have."""
+        app, info = r.app, member.info.memory
+        assert info is not None
+        use = member.memory.needed or info.needed_bytes
+        asked, keeps = info.original.max_bytes, use + self._margin(use)
+        # One that was released grown beyond its own limit could not get that back.
+        outgrown = asked is None or use >= asked
+        least = max(app.memory_floor(member), keeps if outgrown else min(asked or 0, keeps))
+        return least, max(least, fair[member.key] if asked is None else min(asked, fair[member.key]))
 
     def _admit_one(self, r: Round, member: Member, fair: Mapping[MemberKey, int]) -> int:
         """What is lacking, 0 when it was admitted."""
@@ -288,16 +317,12 @@ class MemoryAllocator:
         assert info is not None
         use = memory.needed or info.needed_bytes
         asked, free = info.original.max_bytes, app.memory.free
-        keeps = use + self._margin(use)
-        # One that was released grown beyond its own limit could not get that back.
-        outgrown = asked is None or use >= asked
-        least = max(app.memory_floor(member), keeps if outgrown else min(asked or 0, keeps))
+        least, first = self._first(r, member, fair)
         if free < least:
             left = f"{app.spec.name} has {format_bytes(free)} left"
             memory.problem = f"no room for its memory: {left}, it needs {format_bytes(least)}"
             memory.retry_at = r.now + ASK_EVERY_S
             return least - free
-        first = max(least, fair[member.key] if asked is None else min(asked, fair[member.key]))
         # Who names no limit leaves something for those that grow next.
         target = min(first, free if asked is not None else least + (free - least) // 2)
         if self._within_bound(r, member, 0, target) < target:
