@@ -45,7 +45,7 @@ def test_omega_holds_whatever_is_killed_stopped_cut_off_or_filled_up() -> None:
         assert row["lost_containers"] == 0, row
         assert row["checks"] > 50, f"the kernel's files were added up all the time: {row}"
         assert row["moves"] > 0, row
-        # 2 % is for a machine that does nothing else, and for an Ω of which one late millisecond is not 1 %; an
+        # 2 % is for a machine that does nothing else, and an Ω of which one late millisecond is not 1 %; an
         # Ω that is not kept is seen in ``omega_violations``, and careless writing is worth 70 % and more.
         assert row["use_ratio_explained"] < 1.15, row
         if row["kind"] == "partition60":
