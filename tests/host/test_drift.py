@@ -116,7 +116,7 @@ def in_force(held: Held) -> None:
     cpu = f'test "$(cat {held.folder}/cpu.max)" = "{CPU_MAX}"'
     memory = f"test $(cat {held.folder}/memory.max) = {MEMORY_MAX}"
     # The file follows: CPU at most every three seconds.
-    said = f"grep -q MemoryMax {held.file} && grep -q CPUQuota={CPU * 100:.2f}% {held.file}"
+    said = f"grep -q MemoryMax {held.file} && grep -q CPUQuota={float(CPU) * 100:.2f}% {held.file}"
     held.host.wait_until(f"{cpu} && {memory} && {said}", 15)
 
 
