@@ -96,7 +96,7 @@ class Absence:
     def _secure(self, host: str, now: float, out: list[Instruction]) -> None:
         for app in self._all.apps.values():
             self._pools.round(app, now, out).secure(host)
-        void = [name for name in self._all.is_back(host) if name not in self._all.apps]
+        void = [name for name in self._all.forget_kept(host) if name not in self._all.apps]
         out.extend(Secure(name, host, NOTHING) for name in void)
 
 

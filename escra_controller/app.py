@@ -14,6 +14,7 @@ import structlog
 
 from escra_common import __version__
 from escra_common.errors import ConfigError, EscraError
+from escra_common.messages import Hello
 from escra_common.renewal import Renewal
 from escra_common.service import Watchdog, on_signals, ready, status
 from escra_common.ticker import Ticker
@@ -55,7 +56,7 @@ class Controller:
         self._started_at = time.monotonic()
         host = socket.gethostname()
         self._leadership = Leadership(config.state_path, host, standby=config.standby)
-        self._server = AgentServer(host, self._handle, self._leadership.met)
+        self._server = AgentServer(host, self._handle, self._met)
         self._credentials = Credentials(config.tls, server=True) if config.tls else None
         self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
@@ -116,6 +117,12 @@ class Controller:
             asyncio.get_running_loop().call_later(grace_s, self._leadership.store.nothing_is_lost)
         self._server.lead(self._leadership.epoch)
         log.info("leading", kind="leading", reason=f"epoch {self._leadership.epoch}")
+
+    def _met(self, agent: Hello) -> None:
+        epoch = self._leadership.epoch
+        self._leadership.met(agent)
+        if self._leadership.epoch != epoch:
+            self._server.lead(self._leadership.epoch)
 
     def _new_desk(self) -> Desk:
         return Desk(self._engine, self._started_at, self._standing)

@@ -6,7 +6,7 @@ agents do not go back to a lower one.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ import structlog
 from escra_common.errors import ConfigError
 from escra_common.lock import Lock, LockError
 from escra_common.messages import MAX_EPOCH, Hello
-from escra_controller.bounds import ALL_APPS, EVERYTHING, Bound
+from escra_controller.bounds import ALL_APPS, EVERYTHING
 from escra_controller.registry import BoundRows
 from escra_controller.state import Refused
 from escra_controller.storage.database import StoreError
@@ -107,7 +107,7 @@ class Leadership:
         if agent.epoch > self._highest:
             self._highest = agent.epoch
             if self.lost and agent.leader == self._host and self._store is not None:
-                # Its own leadership, from before it lost its memory.
+                # Its own leadership, from before it lost its memory; the agent comes again in a moment.
                 self.epoch = agent.epoch
                 self._store.lead(self.epoch, True)
         if self.role == "standby":
@@ -147,9 +147,6 @@ class Leadership:
     def bounds(self) -> BoundRows:
         """As they were at the start, with what was learned as a standby."""
         return {**self.recovered.bounds, **{(host, ALL_APPS): EVERYTHING for host in self.met_hosts}}
-
-    def secure(self, rows: dict[tuple[str, str], Bound], done: Callable[[], None]) -> None:
-        self.store.secure(rows, done)
 
     def problems(self) -> list[str]:
         found = [f"agent {host} follows {other}" for host, other in sorted(self.others.items())]

@@ -45,7 +45,7 @@ class Registry:
         self.apps[spec.name] = app
         return app
 
-    def is_back(self, host: str) -> list[str]:
+    def forget_kept(self, host: str) -> list[str]:
         """Forget what was kept of a host; the applications that it was kept for."""
         if self.kept is None:
             return []

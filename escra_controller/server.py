@@ -53,7 +53,7 @@ class AgentServer:
     """A standby until ``lead``: it takes no agents, but sees who comes.
 
     ``deliver`` takes each event of an agent; it must not block.  ``met`` hears of every agent that says
-    HELLO, before anything is decided about it, and may make this a standby then.
+    HELLO, before anything is decided about it.
     """
 
     def __init__(self, host: str, deliver: Callable[[Event], None], met: Callable[[Hello], None]) -> None:
@@ -72,14 +72,8 @@ class AgentServer:
         ]
 
     def lead(self, epoch: int) -> None:
+        """Take agents from the next connection on, with this epoch; may be called again for another."""
         self._hello = msgspec.structs.replace(self._hello, epoch=epoch, standby=False)
-
-    def stand_by(self, reason: str) -> None:
-        """Part with all agents; they look for another controller."""
-        self._hello = msgspec.structs.replace(self._hello, standby=True)
-        for channel in list(self._links.values()):
-            self._part(channel, reason)
-            channel.close(reason)
 
     def dispatch(self, orders: Iterable[Order]) -> None:
         """Send orders to their agents, those of one host together; for hosts that left they are void."""
