@@ -4,6 +4,7 @@ The coverage-guided fuzzer (`make fuzz`) runs the same targets a million times e
 """
 
 import os
+import time
 from pathlib import Path
 from random import Random
 from typing import get_args
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from escra_common.messages import FromAgent, FromController
-from tests.fuzz.limits import MAX_BYTES, Meter, TooDear
+from tests.fuzz.limits import MAX_BYTES, MAX_SECONDS, Meter, TooDear
 from tests.fuzz.mutators import unpacked
 from tests.fuzz.targets import CORPUS, TARGETS
 
@@ -87,18 +88,16 @@ def test_every_message_has_an_example() -> None:
 
 
 def test_the_meter_notices_what_is_slow() -> None:
-    def count(data: bytes) -> None:
-        sum(range(10_000_000 if data else 10))
-
-    meter = Meter(count)
+    # Slept, not computed: a fast machine would compute it in less than the limit.
+    meter = Meter(lambda data: time.sleep(MAX_SECONDS * 1.5 if data else 0))
     meter(b"")
     with pytest.raises(TooDear, match="ms, each of 5 times"):
         meter(b"x")
 
 
 def test_the_meter_forgives_a_delay_that_does_not_come_again() -> None:
-    delays = [10_000_000]
-    meter = Meter(lambda data: print(sum(range(delays.pop() if delays else 10))))
+    delays = [MAX_SECONDS * 1.5]
+    meter = Meter(lambda data: time.sleep(delays.pop() if delays else 0))
     meter(b"")
     assert not delays
 
