@@ -244,6 +244,7 @@ class Decision:
 
     ``rule`` is the short stable name (``throttled``, ``idle``, ``grow`` ...), ``cause`` the sentence for
     people, ``numbers`` what the rule saw.  Limits in millicores or bytes; None is "no limit".
+    ``observed``: it would have been so; nothing was written.
     """
 
     at: float
@@ -257,6 +258,7 @@ class Decision:
     before: int | None
     after: int | None
     numbers: Mapping[str, float] = field(default_factory=dict)
+    observed: bool = False
 
 
 Order = SetLimit | SetMemoryLimit | DenyNeed | ReleaseContainer | SendTerms
