@@ -168,9 +168,9 @@ class Faults:
         try:
             healed = kind.injure(world, self._form.durations)
             tally.stood_still += len(healed.stood_still)
-            took_s = world.wait_as_before(healed.at, healed.hosts)
+            took_s, last = world.wait_as_before(healed.at, healed.hosts)
             tally.recoveries_s.append(took_s)
-            recovery = f"as before in {took_s * 1000:.0f} ms"
+            recovery = f"as before in {took_s * 1000:.0f} ms; the last was: {last}"
         except NotRecovered as error:
             tally.lost += max(1, len(error.lost))
             recovery, well = str(error), False

@@ -129,19 +129,21 @@ class World:
             self.apps[group.app].moved_at[group.name] > at for group in self.groups if group.host == host
         )
 
-    def wait_as_before(self, since: float, hosts: Sequence[str], timeout_s: float = START_S) -> float:
-        """Seconds from ``since`` until all is accounted for and limits move on ``hosts``.
+    def wait_as_before(
+        self, since: float, hosts: Sequence[str], timeout_s: float = START_S
+    ) -> tuple[float, str]:
+        """Seconds from ``since`` until all is accounted for and limits move on ``hosts``; what was so last.
 
         Raises NotRecovered.
         """
-        end, wrong, lost = time.monotonic() + timeout_s, "nothing was asked", [g.name for g in self.groups]
+        end, wrong, lost = time.monotonic() + timeout_s, "", [g.name for g in self.groups]
         while time.monotonic() < end:
             with suppress(QueryError):  # not listening yet
-                wrong, lost = self.whats_wrong()
+                now_wrong, lost = self.whats_wrong()
                 still = [host for host in hosts if not self.moved_since(since, host)]
-                if not wrong and not still:
-                    return time.monotonic() - since
-                wrong = wrong or f"no limit moves on {', '.join(still)}"
+                if not now_wrong and not still:
+                    return time.monotonic() - since, wrong
+                wrong = now_wrong or f"no limit moves on {', '.join(still)}"
             time.sleep(0.05)
         raise NotRecovered(f"not within {timeout_s:g} s as before: {wrong}\n{self.logs()}", lost)
 
