@@ -30,7 +30,7 @@ SHARES = {"shop": 0.7, "side": 0.3}
 MEMORY_MIB = 64
 HERE = Path(__file__).parent
 LOAD, BREATHE = (str(HERE / name) for name in ("load.py", "breathe.py"))
-# Limits fall back quickly, so that they move all the time.
+# Limits fall back quickly, and floors are far below the fair shares, so that limits move all the time.
 POLICY = "[policy]\nshrink_every_s = 0.1\nshrink_window_s = 0.3\nidle_s = 1.0\nremember_s = 0.1\n"
 
 
@@ -283,7 +283,7 @@ def _configure(world: World) -> None:
 def _controller(world: World, name: str) -> str:
     """The application ``docked`` is for containers of an engine: it has none of the cgroups here."""
     apps = "".join(
-        f'[apps.{app}]\ncpu = {share * world.plan.cores:.3f}\ncpu_min = 0.02\nmemory_min = "32MiB"\n'
+        f'[apps.{app}]\ncpu = {share * world.plan.cores:.3f}\ncpu_min = 0.01\nmemory_min = "32MiB"\n'
         f'memory = "{MEMORY_MIB * sum(g.app == app for g in world.groups)}MiB"\n'
         for app, share in SHARES.items()
     )
