@@ -190,7 +190,6 @@ PLANTS = {
     "beyond-the-bound": Plant(
         "limits grow beyond what is durable: after a crash absent hosts hold more than is counted",
         ((Bounds, "room", _always(EVERYTHING)),),
-        "restarts",
     ),
     "originals-overwritten": Plant(
         "an agent that restarts takes the limit of its predecessor for the original",
