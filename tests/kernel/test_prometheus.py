@@ -160,7 +160,7 @@ def queries() -> Iterator[tuple[str, str]]:
             yield panel["title"], query
 
 
-@pytest.mark.parametrize(("panel", "query"), queries(), ids=str)
+@pytest.mark.parametrize(("panel", "query"), list(queries()), ids=str)
 def test_every_query_of_the_dashboard_finds_something(prometheus: Prometheus, panel: str, query: str) -> None:
     assert "$" not in query
     for sample in prometheus.wait(query):
