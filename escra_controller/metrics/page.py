@@ -56,10 +56,11 @@ class Page:
             registry=None,
         )
 
-    async def read(self) -> bytes:
+    async def read(self, fresh_s: float = FRESH_S) -> bytes:
+        """The page, or the one of less than ``fresh_s`` ago."""
         loop = asyncio.get_running_loop()
         async with self._writing:
-            if loop.time() - self._at > FRESH_S:
+            if loop.time() - self._at > fresh_s:
                 self._last = await self._write()
                 self._at = loop.time()
             return self._last

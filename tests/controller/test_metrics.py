@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks import scrape
 from benchmarks.pair import free_port
 from escra_common.configfile import AddressOrOff
 from escra_common.expiry import Expiry
@@ -236,6 +237,13 @@ def test_many_readers_cost_one_page() -> None:
 
     assert len(asyncio.run(main())) == 1
     assert written == 1
+
+
+def test_the_benchmark_measures() -> None:
+    said = scrape.measure(quick=True, say=lambda line: None)
+    assert said["scrapes"] > 1
+    assert said["page_bytes"] > 200 * 7 * 50
+    assert said["tick_late_beside_scrapes_ms"]["events"] == said["tick_late_alone_ms"]["events"] > 10
 
 
 # ---- the port ----------------------------------------------------------------------
