@@ -150,14 +150,15 @@ class Desk:
             for host in sorted(engine.absent_hosts())
         ]
         problems += self._standing().problems
+        members = self._members(None)
         problems += [
             f"{m.info.name} on {m.key.host}: {m.problem}"
-            for m in self._members(None)
+            for m in members
             if m.problem and m.state != "pinned"
         ]
         problems += [
             f"{m.info.name} on {m.key.host}: {m.memory.problem}"
-            for m in self._members(None)
+            for m in members
             if m.memory.problem and m.memory.limit is None
         ]
         return problems

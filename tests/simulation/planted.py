@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import escra_agent.roster
+import escra_controller.absence
 import escra_controller.allocator
 from escra_agent.memoryplan import MemoryPlan
 from escra_agent.originals import OriginalsStore
@@ -22,6 +23,7 @@ from escra_controller.ledger import Entry, Ledger
 from escra_controller.membership import Membership
 from escra_controller.memoryallocator import MemoryAllocator
 from escra_controller.state import limit_millicores
+from tests.simulation.scenario import LEASE_S
 
 Seam = tuple[Any, str, Callable[[Any], Any]]
 
@@ -208,6 +210,14 @@ PLANTS = {
     "drift-stays": Plant(
         "what a stranger wrote into the limits is not repaired",
         ((Plan, "repair", _always(None)), (MemoryPlan, "repair", _always(None))),
+    ),
+    "lease-cut-short": Plant(
+        "what a host holds that is away is free for others before the agent there has given it back",
+        ((escra_controller.absence, "LEASE_MARGIN_S", lambda _: -LEASE_S),),
+    ),
+    "lease-ignored": Plant(
+        "an agent that is alone for longer than its lease keeps the limits, which the controller counts on",
+        ((Standing, "lapsed", _always([])),),
     ),
     "any-leader": Plant(
         "an agent obeys a controller that another one has superseded",
