@@ -25,6 +25,7 @@ from escra_controller.engine import Engine
 from escra_controller.events import AgentJoined, AppsConfigured, AppSpec, MemoryArrived, SamplesArrived
 from escra_controller.metrics.gathering import gather
 from escra_controller.metrics.page import Page
+from escra_controller.metrics.series import Ticks
 from escra_controller.metrics.tally import Tally
 
 HOSTS = 10
@@ -78,7 +79,7 @@ async def _scrapes(page: Page, took: list[float], sizes: list[int]) -> None:
 def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     containers, seconds = (200, 2.0) if quick else (1000, 20.0)
     subject, tally = engine(containers), Tally()
-    page = Page(lambda: gather(subject, tally, (1, 0), 4.0, time.time()))
+    page = Page(lambda: gather(subject, tally, Ticks("host-0", 1, 0), 4.0, time.time()))
 
     async def main() -> tuple[list[float], list[float], list[float], list[int]]:
         say(f"{seconds:g} s without scrapes")

@@ -39,7 +39,7 @@ from escra_controller.leadership import LOST_GRACE_S, Leadership
 from escra_controller.metrics.exporter import Exporter
 from escra_controller.metrics.gathering import gather
 from escra_controller.metrics.page import Page, process
-from escra_controller.metrics.series import Family, controller
+from escra_controller.metrics.series import Family, Ticks, controller
 from escra_controller.metrics.series import Standing as Condition
 from escra_controller.metrics.tally import Tally
 from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
@@ -60,7 +60,7 @@ class Controller:
         self._path = path
         self._config = config
         self._started_at, self._started_wall = time.monotonic(), time.time()
-        host = socket.gethostname()
+        self._host = host = socket.gethostname()
         self._leadership = Leadership(config.state_path, host, standby=config.standby)
         self._server = AgentServer(host, self._handle, self._met)
         self._credentials = Credentials(config.tls, server=True) if config.tls else None
@@ -278,7 +278,7 @@ class Controller:
             self._renewal.expiries(),
         )
         yield [*controller(condition), *process(self._started_wall)]
-        own = (self._ticker.count, self._ticker.late)
+        own = Ticks(self._host, self._ticker.count, self._ticker.late)
         yield from gather(self._engine, self._tally, own, time.monotonic(), time.time())
 
     def _summary(self) -> str:

@@ -4,20 +4,17 @@ from collections.abc import Iterable, Iterator
 
 from escra_controller.engine import Engine
 from escra_controller.metrics import series
-from escra_controller.metrics.series import Family
+from escra_controller.metrics.series import Family, Ticks
 from escra_controller.metrics.tally import Tally
 from escra_controller.rows import Row, app_row, container_row
 from escra_controller.state import Member
 
 
-def gather(
-    engine: Engine, tally: Tally, own: tuple[int, int], now: float, wall: float
-) -> Iterator[Iterable[Family]]:
+def gather(engine: Engine, tally: Tally, own: Ticks, now: float, wall: float) -> Iterator[Iterable[Family]]:
     """Nothing or families in each step; the engine may change in between.
 
     The containers of one application are looked at in one step: their limits are those of one moment, and
-    sum to at most Ω.  ``own`` are the controller's ticks and how many of them were late; ``wall`` is the unix
-    time at ``now``.
+    sum to at most Ω.  ``wall`` is the unix time at ``now``.
     """
     apps = [app for app in engine.apps.values() if not app.removed]
     for app in apps:

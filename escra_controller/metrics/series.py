@@ -6,7 +6,7 @@ that is not known (a container without a limit, the use of one whose host is awa
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from escra_common.expiry import Expiry
 from escra_controller.engine import Engine
@@ -214,10 +214,17 @@ def agents(engine: Engine, now: float, wall: float) -> list[Family]:
     ]
 
 
-def ticks(engine: Engine, own: tuple[int, int]) -> list[Family]:
-    """``own``: the controller's ticks, and how many of them were late."""
-    taken: dict[Labels, float] = {("controller", ""): own[0]}
-    late: dict[Labels, float] = {("controller", ""): own[1]}
+class Ticks(NamedTuple):
+    """The controller's own: its host, how many ticks it took, and how many of them were late."""
+
+    host: str
+    taken: int
+    late: int
+
+
+def ticks(engine: Engine, own: Ticks) -> list[Family]:
+    taken: dict[Labels, float] = {("controller", own.host): own.taken}
+    late: dict[Labels, float] = {("controller", own.host): own.late}
     for name, host in engine.hosts.items():
         taken["agent", name] = host.totals.ticks
         late["agent", name] = host.totals.late_ticks

@@ -19,7 +19,7 @@ from escra_controller.metrics import exporter, series
 from escra_controller.metrics.exporter import MAX_CLIENTS, Exporter
 from escra_controller.metrics.gathering import gather
 from escra_controller.metrics.page import SLICE, Page, process, slices
-from escra_controller.metrics.series import Family
+from escra_controller.metrics.series import Family, Ticks
 from escra_controller.metrics.tally import Tally
 from escra_controller.rows import app_row, container_row
 from tests.controller.world import MIB, Memory, World, spec
@@ -41,7 +41,7 @@ def value(found: Values, name: str, **labels: str) -> float:
 
 
 def read(engine: Engine, tally: Tally | None = None, now: float = 0.0) -> Values:
-    steps = gather(engine, tally or Tally(), (10, 2), now, 1000.0)
+    steps = gather(engine, tally or Tally(), Ticks("ctl", 10, 2), now, 1000.0)
     return values(b"".join(part for step in steps for family in step for part in slices(family)))
 
 
@@ -81,7 +81,7 @@ def test_the_numbers_are_those_of_ps_and_apps(world: World) -> None:
             name = f"escra_app_{resource}_{part}_{unit}"
             assert value(found, name, app="shop") == row[resource][f"{part}_{unit}"], name
     assert value(found, "escra_app_cpu_used_cores", app="shop") > 0.5
-    assert value(found, "escra_tick_late_total", daemon="controller", host="") == 2
+    assert value(found, "escra_tick_late_total", daemon="controller", host="ctl") == 2
     assert value(found, "escra_containers", app="shop", host="h1", state="managed") == 1
 
 
