@@ -82,12 +82,12 @@ class Exporter:
             writer.write(reply)
             async with asyncio.timeout(PATIENCE_S):
                 await writer.drain()
-            writer.close()
         # Gone, silent, slow, or no end of its request.
         except (OSError, TimeoutError, EOFError, asyncio.LimitOverrunError):
             writer.transport.abort()
         finally:
             self._clients.pop(writer, None)
+            writer.close()
 
     async def _reply(self, request: bytes) -> bytes:
         method, target = (*request.split(b"\r\n", 1)[0].split(b" "), b"", b"")[:2]

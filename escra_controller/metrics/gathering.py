@@ -25,7 +25,8 @@ def gather(engine: Engine, tally: Tally, own: Ticks, now: float, wall: float) ->
     yield series.applications([app_row(app) for app in apps])
     rows: list[Row] = []
     for members in _by_app(engine.members.values()):
-        rows += [container_row(engine, member) for member in members]
+        # Who went in the meantime, perhaps with its host, has no row any more.
+        rows += [container_row(engine, member) for member in members if member.key in engine.members]
         yield ()
     yield series.containers(rows)
 

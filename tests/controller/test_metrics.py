@@ -97,6 +97,16 @@ def test_of_a_host_that_is_away_only_what_still_holds_is_told(world: World) -> N
     assert value(found, "escra_containers", app="shop", host="h2", state="lost") == 1
 
 
+def test_a_container_that_goes_while_the_page_is_written_is_left_out(world: World) -> None:
+    kernel = world.add("h2", app="other")
+    steps = gather(world.engine, Tally(), Ticks("ctl", 1, 0), world.now, 0.0)
+    for _ in range(5):
+        next(steps)  # the fifth looked at the containers of shop
+    world.remove("h2", kernel)
+    families = [family for step in steps for family in step]
+    assert {labels[0] for family in families for labels in family.samples} == {"shop"}
+
+
 def test_of_two_containers_with_one_name_the_later_is_told(world: World) -> None:
     rows = [container_row(world.engine, m) for m in world.engine.members.values() if m.key.host == "h1"]
     later = {**rows[0], "cpu": {**rows[0]["cpu"], "limit_cores": 7.25}}
