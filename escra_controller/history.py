@@ -170,7 +170,7 @@ class Logbook:
             tally.look(member, self._would(key) if member.state == "observe" else None)
 
     def rows(self, engine: Engine, at: float, now: float) -> Iterator[ContainerRow]:
-        """One for each container that was there to look at, of hosts that are connected; ``at`` is unix time."""
+        """One for each container that was there to look at, on hosts that are connected; ``at`` is unix."""
         tallies, self._tallies = self._tallies, {}
         for key, tally in tallies.items():
             member = engine.members.get(key)

@@ -11,7 +11,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def parse_instant(text: str, now: float) -> float:
-    """Unix time of ``90s``, ``15m``, ``1h``, ``2d``, ``1w`` (ago), ``now``, or an ISO time, local without an offset.
+    """Unix time of ``90s``, ``15m``, ``1h``, ``2d``, ``1w`` (ago), ``now``, or an ISO time, local by default.
 
     >>> parse_instant("1.5h", 10_000.0), parse_instant("1970-01-01T01:00Z", 0.0)
     (4600.0, 3600.0)

@@ -66,8 +66,8 @@ class Memory:
 
     ``needed`` is the use as last seen, without file cache that costs nothing to drop.
 
-    ``averted`` counts the OOMs averted since the controller began: grants read back from the kernel for a need
-    whose tasks waited at the limit already, or that would have met it within AT_LIMIT_S at the growth seen.
+    ``averted`` counts the OOMs averted since the controller began: grants read back from the kernel for a
+    need whose tasks waited at the limit already, or would have met it within AT_LIMIT_S at the growth seen.
     """
 
     limit: int | None = None

@@ -54,7 +54,7 @@ def report(
     if until <= since:
         raise click.UsageError("--until must be later than --since")
     asker = Asker(**options)
-    apps = gather(asker.ask, app, since, until)
+    apps = gather(asker.ask, app, since, until, time.time())
     written: list[str] = []
     try:
         if png is not None:

@@ -1,4 +1,4 @@
-"""Gathers what a report needs from the controller, in pieces that one answer can hold.  Pure: asking is an argument."""
+"""Gathers what a report needs, in pieces that one answer can hold.  Asking is an argument."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,19 +12,20 @@ from escra_controller.report.model import (
     container_report,
     most_important,
 )
+from escra_controller.storage.containerhistory import LEVELS
 
 Ask = Callable[..., Any]
 
 # Points of each line; with very many containers fewer, so that the answers stay few.
 STEPS, LEAST_STEPS = 120, 40
 MANY = 400
-# A row of the history tells of this time; less is no step.
-LEAST_STEP_S = 5.0
+# Rows are moved on to coarser ones a little late or early.
+NEARLY = 0.97
 TROUBLE = ("oom-kill", "denied", "refused")
 DECISIONS_READ, DECISIONS_SHOWN = 2000, 20
 
 
-def gather(ask: Ask, app: str | None, since: float, until: float) -> list[AppReport]:
+def gather(ask: Ask, app: str | None, since: float, until: float, now: float) -> list[AppReport]:
     """A report of each application that has containers in the history, or of the one named."""
     arguments = {} if app is None else {"app": app}
     found = ask("members", since=since, **arguments)
@@ -32,7 +33,7 @@ def gather(ask: Ask, app: str | None, since: float, until: float) -> list[AppRep
         ask("ps", app=app)  # there must be such an application
     extent = {name: (first, last) for name, first, last in found["extent"]}
     names = [app] if app is not None else sorted(extent)
-    return [_gather_app(ask, name, found["members"], extent.get(name), since, until) for name in names]
+    return [_gather_app(ask, name, found["members"], extent.get(name), since, until, now) for name in names]
 
 
 def _gather_app(
@@ -42,8 +43,9 @@ def _gather_app(
     extent: tuple[float, float] | None,
     since: float,
     until: float,
+    now: float,
 ) -> AppReport:
-    span = _span(extent, since, until, len(members))
+    span = _span(extent, since, until, now, len(members))
     if extent is None:
         return AppReport(name, span, [], [], [])
     about = {number: (container, host) for number, app, host, container in members if app == name}
@@ -71,12 +73,16 @@ def _gather_app(
     )
 
 
-def _span(extent: tuple[float, float] | None, since: float, until: float, members: int) -> Span:
-    """From the first data on: a report of a day says nothing by 23 empty hours.  Steps of whole seconds."""
+def _span(extent: tuple[float, float] | None, since: float, until: float, now: float, members: int) -> Span:
+    """From the first data on: a report of a day says nothing by 23 empty hours.
+
+    Steps are whole ones of the history at that age.
+    """
     if extent is not None:
-        since, until = max(since, extent[0] - LEAST_STEP_S), min(until, extent[1])
+        since, until = max(since, extent[0] - LEVELS[0].step_s), min(until, extent[1])
     most = STEPS if members <= MANY else LEAST_STEPS
-    step_s = max(LEAST_STEP_S, float(-(-(until - since) // most)))
+    kept = next((level for level in LEVELS if now - since <= level.keep_s * NEARLY), LEVELS[-1])
+    step_s = float(max(1, -(-(until - since) // (most * kept.step_s))) * kept.step_s)
     steps = max(1, int(-(-(until - since) // step_s)))
     return Span(until - steps * step_s, until, steps)
 

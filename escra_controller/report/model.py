@@ -174,11 +174,8 @@ class AppReport:
 
 
 def container_report(name: str, host: str, points: Iterable[Row], span: Span) -> ContainerReport | None:
-    """From the points of one container (see ``containerhistory.POINT``); None when it has none in ``span``."""
+    """From the points of one container (``containerhistory.POINT``); None when none is in ``span``."""
     rows = {int(row["step"]): row for row in points}
-    # What ended in the span's last instant belongs to the last step.
-    if span.steps in rows and span.steps - 1 not in rows:
-        rows[span.steps - 1] = rows[span.steps]
     kept = {step: row for step, row in rows.items() if 0 <= step < span.steps}
     if not kept:
         return None

@@ -1,5 +1,6 @@
 """The report as one HTML file: no script, nothing loaded from elsewhere, light, dark and on paper.  Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from html import escape
@@ -16,8 +17,8 @@ _NAMES: dict[Kind, str] = {
     "used": "used",
     "limit": "limit",
     "original": "limit it came with",
-    "omega": "limit of the application (Ω)",
-    "would": "limit Escra would have set",
+    "omega": "application (Ω)",
+    "would": "limit with Escra",
     "throttled": "throttled",
 }
 
@@ -33,9 +34,10 @@ def page(apps: Sequence[AppReport], made_at: float, version: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>Escra report: {names}</title><style>{CSS}</style></head><body>"
-        f'<header><h1>Escra report</h1><p class="dim">Made {made} by escra {text(version)}</p>{contents}</header>'
+        f'<header><h1>Escra report</h1><p class="dim">Made {made} by escra {text(version)}</p>'
+        f"{contents}</header>"
         f"<main>{''.join(_section(number, app) for number, app in enumerate(apps))}</main>"
         f"<footer>{_FOOTNOTES}</footer></body></html>\n"
     )
@@ -52,8 +54,8 @@ def _section(number: int, app: AppReport) -> str:
     )
     if not app.containers:
         return (
-            f"{head}<p>There is no history of its containers in this time. A line for each is written every few"
-            " seconds while the controller runs.</p></section>"
+            f"{head}<p>There is no history of its containers in this time. A line for each is written every"
+            " few seconds while the controller runs.</p></section>"
         )
     said = "".join(f'<p class="headline">{text(sentence)}</p>' for sentence in words.headlines(app))
     remark = words.uncounted(app)
@@ -112,7 +114,7 @@ def app_charts(app: AppReport) -> list[tuple[str, str, list[Kind]]]:
 
 
 def _would_total(app: AppReport, resource: str) -> list[float | None]:
-    """What limits would sum to: those of observed containers as they would have been, the others as they are."""
+    """What limits would sum to: of observed containers as they would have been, the others as they are."""
     would = app.total(resource, "would")
     if not app.managed:
         return would
@@ -176,8 +178,9 @@ def _decisions(app: AppReport) -> str:
         return ""
     rows = "".join(_decision(row, days=app.span.length_s > 86400) for row in app.decisions)
     return (
-        '<h3>The most important decisions</h3><div class="wide"><table><thead><tr><th>Time</th><th>Container</th>'
-        '<th>What</th><th>Rule</th><th class="n">Before</th><th class="n">After</th><th>Why</th></tr></thead>'
+        '<h3>The most important decisions</h3><div class="wide"><table><thead><tr><th>Time</th>'
+        '<th>Container</th><th>What</th><th>Rule</th><th class="n">Before</th><th class="n">After</th>'
+        "<th>Why</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -199,11 +202,14 @@ def _decision(row: Row, *, days: bool) -> str:
 
 def _containers(app: AppReport) -> str:
     observed = bool(app.observed)
-    found = sorted(app.containers, key=lambda c: (c.name, c.host))
+    found = sorted(app.containers, key=lambda c: (_natural(c.name), c.host))
     rows = "".join(_container(c, would=observed) for c in found)
     would = '<th class="n">Escra</th>' if app.observed else ""
     span = 5 if app.observed else 4
-    columns = f'<th class="n">came with</th><th class="n">limit</th>{would}<th class="n">used</th><th class="n">peak</th>'
+    columns = (
+        f'<th class="n">came with</th><th class="n">limit</th>{would}<th class="n">used</th>'
+        '<th class="n">peak</th>'
+    )
     return (
         f'<h3>Containers</h3><div class="wide"><table class="containers"><thead><tr><th rowspan="2">Name</th>'
         f'<th rowspan="2">Host</th><th rowspan="2">Mode</th><th colspan="{span}" class="g">CPU, cores</th>'
@@ -212,6 +218,12 @@ def _containers(app: AppReport) -> str:
         f'<tr>{columns}{columns}<th class="n">averted</th><th class="n">kills</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """web-2 comes before web-10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(int(part[:18]), "") if part[0] in "0123456789" else (-1, part) for part in parts]
 
 
 def _container(c: ContainerReport, *, would: bool) -> str:
@@ -231,11 +243,13 @@ def _container(c: ContainerReport, *, would: bool) -> str:
     )
 
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
 _FOOTNOTES = (
-    "<p>Limits and use are means over the time in which there are data, peaks the most seen in a tenth of a second "
-    "(memory: since the look before). Cores and memory saved are means over the whole time: a container that was "
-    "there for half of it counts by half. A container that came without a limit is not counted in what was saved, "
-    "nor is one that was without a limit for a part of the time. Throttled is the share of CPU periods that were cut "
-    "short. An OOM is averted when memory was granted to a container that waited at its limit, or would have met it "
-    "within a tenth of a second.</p>"
+    "<p>Limits and use are means over the time in which there are data, peaks the most seen in a tenth of a"
+    " second (memory: since the look before). Cores and memory saved are means over the whole time: a"
+    " container that was there for half of it counts by half. A container that came without a limit is not"
+    " counted in what was saved, nor is one that was without a limit for a part of the time. Throttled is the"
+    " share of CPU periods that were cut short. An OOM is averted when memory was granted to"
+    " a container that waited at its limit, or would have met it within a tenth of a second.</p>"
 )

@@ -12,7 +12,7 @@ from escra_controller.report.model import AppReport
 from escra_controller.report.page import app_charts
 from escra_controller.report.svg import STYLE
 
-WIDTH, MARGIN, ZOOM = 1160, 20, 2
+WIDTH, MARGIN, ZOOM = 1180, 20, 2
 CHART_WIDTH, CHART_HEIGHT = 560, 190
 MOST_APPS = 12
 _FONTS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("~/.fonts").expanduser())
@@ -50,7 +50,7 @@ def picture(apps: Sequence[AppReport]) -> str:
             x = MARGIN + (number % 2) * (CHART_WIDTH + MARGIN)
             top = y + number // 2 * (CHART_HEIGHT + 34)
             legend = "".join(
-                f'<tspan class="{kind}" dx="10" style="fill:{_COLOURS[kind]}">{kind if kind != "omega" else "Ω"}</tspan>'
+                f'<tspan dx="10" style="fill:{_COLOURS[kind]}">{"Ω" if kind == "omega" else kind}</tspan>'
                 for kind in kinds
             )
             parts.append(f'<text x="{x}" y="{top + 12}">{escape(title)}{legend}</text>')
@@ -62,8 +62,9 @@ def picture(apps: Sequence[AppReport]) -> str:
     if not shown:
         parts.append(f'<text x="{MARGIN}" y="36">No history in this time.</text>')
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">'
-        f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#ffffff"/>{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"'
+        f' viewBox="0 0 {WIDTH} {height}"><style>{STYLE}</style>'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(parts)}</svg>'
     )
 
 

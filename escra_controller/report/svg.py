@@ -55,18 +55,17 @@ def chart(
     height: int = 190,
     title: str = "",
 ) -> str:
-    """An ``<svg>`` of these lines over the time from ``since`` to ``until``; ``title`` is for screen readers."""
+    """An ``<svg>`` of these lines from ``since`` to ``until``; ``title`` is for screen readers."""
     plot_w, plot_h = width - LEFT - RIGHT, height - TOP - BOTTOM
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" viewBox="0 0 {width} {height}"'
-        f' width="{width}" height="{height}" aria-label="{escape(title)}">'
+        f' aria-label="{escape(title)}">'
     ]
     for tick in range(round(scale.top / scale.step) + 1):
         y = TOP + plot_h * (1 - tick * scale.step / scale.top)
         parts.append(f'<path class="{"grid" if tick else "axis"}" d="M{LEFT} {y:.1f}h{plot_w}"/>')
-        parts.append(
-            f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{escape(scale.label(tick * scale.step))}</text>'
-        )
+        label = escape(scale.label(tick * scale.step))
+        parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     for at, label in time_ticks(since, until, max(2, int(plot_w / 95))):
         x = LEFT + plot_w * (at - since) / (until - since)
         parts.append(f'<path class="axis" d="M{x:.1f} {TOP + plot_h}v4"/>')
@@ -118,7 +117,7 @@ def scale(unit: Literal["cores", "bytes", "share"], *lines: Series) -> Scale:
         return Scale(_top(min(1.0, max(largest, 0.02)), step), step, lambda value: f"{value * 100:.4g}%")
     if unit == "cores":
         step = _round(max(largest, 0.04) / 4)
-        digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (1 if _mantissa(step) == 2.5 else 0)
+        digits = max(0, (_mantissa(step) == 2.5) - math.floor(math.log10(step) + 1e-9))
         return Scale(_top(max(largest, 0.04), step), step, lambda value: f"{value:.{digits}f}")
     largest = max(largest, 4096.0)
     power = min(4, int(math.log2(largest) // 10))

@@ -33,9 +33,7 @@ def amount(resource: str, value: float) -> str:
 
 
 def when(span: Span) -> str:
-    """
-    The time a report is about, in local time.
-    """
+    """The time a report is about, in local time."""
     since, until = (datetime.fromtimestamp(at).astimezone() for at in (span.since, span.until))
     day = "%a %Y-%m-%d "
     last = until.strftime("%H:%M:%S" if since.date() == until.date() else f"{day}%H:%M:%S")
@@ -69,8 +67,10 @@ def headlines(app: AppReport) -> list[str]:
 
 def _differences(cpu: Saving, memory: Saving) -> str:
     """
-    >>> _differences(Saving(3.12, 4, 0), Saving(2 << 30, 4, 0)), _differences(Saving(1, 1, 0), Saving(-9e9, 1, 0))
-    ('3.1 cores and 2.0 GiB less', '1.0 cores less and 8.4 GiB more')
+    >>> _differences(Saving(3.12, 4, 0), Saving(2 << 30, 4, 0))
+    '3.1 cores and 2.0 GiB less'
+    >>> _differences(Saving(1, 1, 0), Saving(-9e9, 1, 0))
+    '1.0 cores less and 8.4 GiB more'
     """
     counted = [(r, s.amount) for r, s in (("cpu", cpu), ("memory", memory)) if s.counted]
     words = [(amount(resource, abs(value)), "less" if value >= 0 else "more") for resource, value in counted]
@@ -103,11 +103,11 @@ def tiles(app: AppReport) -> list[tuple[str, str, str]]:
         (
             "CPU used",
             f"{used_cpu:.2f} cores",
-            f"limits are {amount('cpu', max(0.0, slack_cpu.amount))} above",
+            f"limits {amount('cpu', max(0.0, slack_cpu.amount))} above",
         ),
-        ("Memory used", size(used_memory), f"limits are {size(max(0.0, slack_memory.amount))} above"),
-        ("Throttled", percent(throttled(app)), "of periods, mean of containers"),
-        ("OOMs averted", str(averted), "memory granted at the limit"),
+        ("Memory used", size(used_memory), f"limits {size(max(0.0, slack_memory.amount))} above"),
+        ("Throttled", percent(throttled(app)), "mean share of periods"),
+        ("OOMs averted", str(averted), "by memory granted"),
         ("OOM kills", str(kills), "tasks killed by the kernel"),
     ]
 

@@ -53,7 +53,7 @@ def read_history(
 
 
 def read_rules(path: Path, app: str, since: float, until: float) -> list[tuple[Any, ...]]:
-    """How often which rule decided: (container, host, resource, rule, observed, times).  Raises StoreError."""
+    """How often which rule decided: container, host, resource, rule, observed, times.  Raises StoreError."""
     return _select(
         path,
         "container, host, resource, rule, observed, count(*) FROM decisions"
@@ -89,7 +89,8 @@ def read_app_points(path: Path, app: str, since: float, until: float, step_s: fl
     """An application's history in steps from ``since`` on; the columns are ``APP_POINT``."""
     return _select(
         path,
-        "CAST((at - ?) / ? AS INTEGER), avg(cpu_limit_milli), avg(cpu_allocated_milli), avg(cpu_used_milli),"
+        "CAST((at - ? - 0.001) / ? AS INTEGER), avg(cpu_limit_milli), avg(cpu_allocated_milli),"
+        " avg(cpu_used_milli),"
         " avg(memory_limit_bytes), avg(memory_allocated_bytes), avg(memory_used_bytes)"
         " FROM history WHERE app = ? AND at > ? AND at <= ? GROUP BY 1 ORDER BY 1",
         [since, step_s, app, since, until],

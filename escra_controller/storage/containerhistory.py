@@ -8,7 +8,7 @@ An instant takes about 85 bytes per container: 5,760 of them are kept, 49 MB for
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,9 +207,12 @@ def points(
     step_s: float,
     numbers: tuple[int, int],
 ) -> list[tuple[Any, ...]]:
-    """Rows of ``POINT``: containers numbered ``numbers[0]`` to ``numbers[1]``, in steps from ``since`` on."""
+    """Rows of ``POINT``: containers numbered ``numbers[0]`` to ``numbers[1]``, in steps from ``since`` on.
+
+    A row belongs to the step in which its time ends.
+    """
     return connection.execute(
-        f"SELECT member, CAST((at - ?) / ? AS INTEGER) AS step, {', '.join(_POINT.values())}"
+        f"SELECT member, CAST((at - ? - 0.001) / ? AS INTEGER) AS step, {', '.join(_POINT.values())}"
         " FROM container_history"
         f" WHERE level IN ({', '.join(str(number) for number in range(len(LEVELS)))})"
         " AND app = ? AND at > ? AND at <= ? AND member BETWEEN ? AND ?"

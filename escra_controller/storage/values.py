@@ -77,8 +77,8 @@ class ContainerRow:
 
     Limits and use are means, ``..._peak`` the most seen in a tenth of a second; ``throttled_ratio`` is the
     mean, ``throttled_peak`` the largest share of its periods cut short.  A limit or original of None is
-    none (in that case at some time of the span).  The OOM counts are those of the span.  ``would_...`` are what
-    an observed container would have had; None for a managed one.
+    none (in that case at some time of the span).  The OOM counts are those of the span.  ``would_...`` is
+    what an observed container would have had; None for a managed one.
     """
 
     at: float
