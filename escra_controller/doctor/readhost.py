@@ -26,9 +26,9 @@ def read_host(root: Path = Path("/")) -> Host:
         cgroup = "hybrid" if unified else "v1"
     elif unified:
         cgroup = "v2"
-    if v1 or tree is None:
-        controllers, handed_down = frozenset(mounts), None
-    else:
+    controllers = frozenset(mounts)
+    handed_down: frozenset[str] | None = None
+    if not v1 and tree is not None:
         controllers = _words(tree / "cgroup.controllers") & _WANTED
         handed_down = _handed_down(tree)
     cpu = _below(root, mounts.get("cpu")) or tree
