@@ -138,5 +138,5 @@ def _synchronised(root: Path) -> bool | None:
     timex = ctypes.create_string_buffer(_TIMEX_BYTES)
     if ctypes.CDLL(None, use_errno=True).adjtimex(timex) < 0:
         return None
-    status = int.from_bytes(timex[_STATUS_AT : _STATUS_AT + 4], "little")
+    status = int.from_bytes(timex.raw[_STATUS_AT : _STATUS_AT + 4], "little")
     return not status & _STA_UNSYNC
