@@ -51,6 +51,12 @@ PURE = [
             "recent",
             "registry",
             "render",
+            "report.fetch",
+            "report.model",
+            "report.page",
+            "report.style",
+            "report.svg",
+            "report.words",
             "rounds",
             "rows",
             "sharing",
@@ -59,6 +65,7 @@ PURE = [
             "storage.values",
             "strangers",
             "views",
+            "would",
         )
     ),
 ]
@@ -66,7 +73,7 @@ PURE = [
 # fmt: off
 HARMLESS = {
     "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib",
-    "enum", "fractions", "functools", "heapq", "itertools", "json", "math", "operator", "random", "re",
+    "enum", "fractions", "functools", "heapq", "html", "itertools", "json", "math", "operator", "random", "re",
     "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
 }
 # fmt: on
