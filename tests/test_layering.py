@@ -51,7 +51,6 @@ PURE = [
             "recent",
             "registry",
             "render",
-            "report.fetch",
             "report.model",
             "report.page",
             "report.style",
@@ -73,8 +72,8 @@ PURE = [
 # fmt: off
 HARMLESS = {
     "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib",
-    "enum", "fractions", "functools", "heapq", "html", "itertools", "json", "math", "operator", "random", "re",
-    "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
+    "enum", "fractions", "functools", "heapq", "html", "itertools", "json", "math", "operator", "random",
+    "re", "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
 }
 # fmt: on
 PACKAGES = ("escra_common", "escra_agent", "escra_controller")

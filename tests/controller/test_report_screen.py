@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,13 @@ addEventListener("load", () => {
     const outer = box(svg), texts = [...svg.querySelectorAll("text")];
     for (const t of texts) {
       const b = box(t);
-      if (b.left < outer.left - 1 || b.right > outer.right + 1 || b.bottom > outer.bottom + 1 || b.top < outer.top - 3)
+      const across = b.left < outer.left - 1 || b.right > outer.right + 1;
+      if (across || b.bottom > outer.bottom + 1 || b.top < outer.top - 3)
         found.push(["cut off", svg.getAttribute("aria-label"), t.textContent]);
       for (const o of texts) {
         const c = box(o);
-        if (o !== t && b.left < c.right - 1 && c.left < b.right - 1 && b.top < c.bottom - 4 && c.top < b.bottom - 4)
+        const beside = b.left < c.right - 1 && c.left < b.right - 1;
+        if (o !== t && beside && b.top < c.bottom - 4 && c.top < b.bottom - 4)
           found.push(["overlap", svg.getAttribute("aria-label"), t.textContent, o.textContent]);
       }
     }
@@ -37,8 +40,8 @@ addEventListener("load", () => {
     if (e.scrollWidth > e.parentElement.clientWidth + 1) found.push(["too wide", e.textContent]);
   const root = document.documentElement;
   const report = {found, width: root.scrollWidth, window: innerWidth, height: root.scrollHeight,
-    background: getComputedStyle(document.body).backgroundColor, charts: document.querySelectorAll("svg.chart").length,
-    text: document.querySelectorAll("svg.chart text").length};
+    background: getComputedStyle(document.body).backgroundColor,
+    charts: document.querySelectorAll("svg.chart").length};
   document.title = "measured " + JSON.stringify(report);
 });
 </script>
@@ -48,7 +51,7 @@ addEventListener("load", () => {
 @pytest.fixture(scope="module")
 def browser() -> str:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    return found or unavailable("kernel", "no chromium is installed: apt-get install chromium")
+    return found or unavailable("browser", "no chromium is installed: apt-get install chromium")
 
 
 def shown(browser: str, directory: Path, html: str, *, width: int, dark: bool = False) -> dict[str, object]:
@@ -60,11 +63,7 @@ def shown(browser: str, directory: Path, html: str, *, width: int, dark: bool = 
         [
             *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom"),
             *(f"--user-data-dir={directory / 'profile'}", f"--window-size={width},900"),
-            *(
-                ["--blink-settings=preferredColorScheme=0"]
-                if dark
-                else ["--blink-settings=preferredColorScheme=1"]
-            ),
+            f"--blink-settings=preferredColorScheme={0 if dark else 1}",
             f"file://{directory / 'page.html'}",
         ],
         capture_output=True,
@@ -74,9 +73,7 @@ def shown(browser: str, directory: Path, html: str, *, width: int, dark: bool = 
     )
     title = re.search(r"<title>measured (.*?)</title>", done.stdout)
     assert title, done.stdout[:500] + done.stderr[-500:]
-    measured: dict[str, object] = json.loads(
-        title[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")
-    )
+    measured: dict[str, object] = json.loads(unescape(title[1]))
     return measured
 
 
