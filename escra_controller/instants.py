@@ -34,7 +34,7 @@ def parse_instant(text: str, now: float) -> float:
     return at
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[float]):
     """An option's time, in unix seconds."""
 
     name = "time"

@@ -93,10 +93,11 @@ class Past:
         """Raises StoreError, or msgspec.ValidationError for a request that is none."""
         question: Question = msgspec.convert(request, Question)
         async with self._turn:
-            return await asyncio.to_thread(store.read, lambda path: _read(path, question))
+            return await asyncio.to_thread(store.read, lambda path: read(path, question))
 
 
-def _read(path: Path, question: Question) -> Any:
+def read(path: Path, question: Question) -> Any:
+    """The answer, from the store at ``path``.  Raises StoreError, and TooMuch."""
     match question:
         case Audit(app, container, rule, since, until, after, limit):
             found = archive.read_decisions(path, app, since, until, after, limit, container, rule)

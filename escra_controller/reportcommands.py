@@ -11,6 +11,8 @@ from escra_common.errors import EscraError
 from escra_controller.asking import Asker, shared
 from escra_controller.instants import Instant
 
+PATIENCE_S = 60.0
+
 
 @click.command()
 @click.argument("app", required=False)
@@ -53,6 +55,8 @@ def report(
 
     if until <= since:
         raise click.UsageError("--until must be later than --since")
+    # A month of a thousand containers takes the store some seconds to add up.
+    options["timeout"] = max(options["timeout"], PATIENCE_S)
     asker = Asker(**options)
     apps = gather(asker.ask, app, since, until, time.time())
     written: list[str] = []

@@ -58,6 +58,11 @@ PURE = [
             "recent",
             "registry",
             "render",
+            "report.model",
+            "report.page",
+            "report.style",
+            "report.svg",
+            "report.words",
             "rounds",
             "rows",
             "sharing",
@@ -66,6 +71,7 @@ PURE = [
             "storage.values",
             "strangers",
             "views",
+            "would",
         )
     ),
 ]
@@ -73,8 +79,8 @@ PURE = [
 # fmt: off
 HARMLESS = {
     "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib",
-    "enum", "fractions", "functools", "heapq", "itertools", "json", "math", "operator", "random", "re",
-    "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
+    "enum", "fractions", "functools", "heapq", "html", "itertools", "json", "math", "operator", "random",
+    "re", "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
 }
 # fmt: on
 PACKAGES = ("escra_common", "escra_agent", "escra_controller")
