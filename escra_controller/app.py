@@ -39,6 +39,7 @@ from escra_controller.leadership import LOST_GRACE_S, Leadership
 from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
 from escra_controller.reception import Reception, listening_sockets
 from escra_controller.server import AgentServer
+from escra_controller.shadow import Shadow
 from escra_controller.state import Refused
 
 TICK_S = 0.1
@@ -61,6 +62,7 @@ class Controller:
         self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
+        self._shadow = Shadow(self._engine, config.memory, self._started_at)
         self._desk = self._new_desk()
 
     async def run(self) -> None:
@@ -105,6 +107,7 @@ class Controller:
         if self._leadership.remembers:
             grace_s = 0.0  # who is not back yet is counted all the same
         self._engine = Engine(config.policy, now, grace_s, config.memory, self._leadership.bounds)
+        self._shadow = Shadow(self._engine, config.memory, now)
         self._desk = self._new_desk()
         self._handle(AppsConfigured(config.specs()))
         for app, size in self._leadership.recovered.sizes.items():
@@ -125,7 +128,7 @@ class Controller:
             self._server.lead(self._leadership.epoch)
 
     def _new_desk(self) -> Desk:
-        return Desk(self._engine, self._started_at, self._standing)
+        return Desk(self._engine, self._started_at, self._standing, self._shadow.would)
 
     def _standing(self) -> Standing:
         leadership = self._leadership
@@ -171,7 +174,8 @@ class Controller:
                 status(self._summary())
 
     def _handle(self, event: Event) -> None:
-        self._follow(self._engine.handle(event, time.monotonic()))
+        now = time.monotonic()
+        self._follow([*self._engine.handle(event, now), *self._shadow.handle(event, now)])
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:
         decisions, orders, bounds = [], [], []
@@ -266,10 +270,16 @@ def _log_decisions(decisions: Iterable[Decision]) -> None:
 
 def _log_decision(decision: Decision) -> None:
     kind = _KINDS.get(decision.rule, "limit_changed")
+    event = "limit changed" if kind == "limit_changed" else decision.cause
+    if decision.observed:
+        kind, event = (
+            "limit_observed",
+            "would change" if kind == "limit_changed" else f"only observed: {event}",
+        )
     amount: Callable[[int], float] = cores if decision.resource == "cpu" else int
-    emit = log.info if kind == "limit_changed" else log.warning
+    emit = log.info if kind in ("limit_changed", "limit_observed") else log.warning
     emit(
-        "limit changed" if kind == "limit_changed" else decision.cause,
+        event,
         kind=kind,
         app=decision.app,
         container=decision.container,

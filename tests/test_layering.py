@@ -41,6 +41,7 @@ PURE = [
             "engine",
             "events",
             "history",
+            "imagined",
             "ledger",
             "membership",
             "memory",
@@ -53,12 +54,15 @@ PURE = [
             "render",
             "rounds",
             "rows",
+            "shadow",
             "sharing",
             "simulated",
             "state",
             "storage.values",
             "strangers",
             "views",
+            "whatif",
+            "would",
         )
     ),
 ]
