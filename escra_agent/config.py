@@ -74,8 +74,8 @@ class FallbackConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``interval`` in seconds.  ``plaintext`` allows a controller off loopback without TLS.
 
-    Of several controllers listed, the agent follows the one that leads.  ``mode`` observe: nothing is written to
-    any container of this host.
+    Of several controllers listed, the agent follows the one that leads.  ``mode`` observe: nothing is
+    written to any container of this host.
     """
 
     controller: Addresses = Addresses([Address("127.0.0.1:7737")])

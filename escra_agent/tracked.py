@@ -81,7 +81,7 @@ class Tracked:
     """``memory`` is None where there is no memory controller for it.
 
     ``rooms`` is what was told that the host's totals leave for it, after an order was refused for that;
-    ``refusals`` are the causes that were logged.  ``observed``: its host only looks on, whatever its labels say.
+    ``refusals`` are the causes that were logged.  ``observed``: its host only looks on.
     """
 
     candidate: Candidate

@@ -38,6 +38,8 @@ from escra_controller.history import history_row
 from escra_controller.leadership import LOST_GRACE_S, Leadership
 from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
 from escra_controller.reception import Reception, listening_sockets
+from escra_controller.recorder import OPS as RECORDER_OPS
+from escra_controller.recorder import Recorders
 from escra_controller.server import AgentServer
 from escra_controller.shadow import Shadow
 from escra_controller.state import Refused
@@ -64,6 +66,7 @@ class Controller:
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
         self._shadow = Shadow(self._engine, config.memory, self._started_at)
         self._desk = self._new_desk()
+        self._recorders = Recorders()
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
@@ -176,6 +179,7 @@ class Controller:
     def _handle(self, event: Event) -> None:
         now = time.monotonic()
         self._follow([*self._engine.handle(event, now), *self._shadow.handle(event, now)])
+        self._recorders.hear(event, now)
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:
         decisions, orders, bounds = [], [], []
@@ -223,7 +227,10 @@ class Controller:
             return {"epoch": leadership.epoch, "hosts": sorted(leadership.met_hosts)}, []
         if leadership.role != "leader" and request.get("op") != "status":
             raise Refused("this controller is a standby; ask the one that leads")
-        answer = self._desk.answer(request, time.monotonic(), time.time())
+        now, wall = time.monotonic(), time.time()
+        if request.get("op") in RECORDER_OPS:
+            return self._recorders.answer(request, self._engine, self._config.memory, now, wall), []
+        answer = self._desk.answer(request, now, wall)
         if request.get("op") == "set":
             leadership.store.size(request["app"], request.get("cpu_milli"), request.get("memory_bytes"))
         return answer

@@ -10,6 +10,8 @@ from escra_common import __version__
 from escra_common.units import parse_bytes, parse_cpu
 from escra_controller import views
 from escra_controller.asking import Asker, shared, watched
+from escra_controller.recordcommands import record
+from escra_controller.replaycommands import replay
 
 DEGRADED = 5
 FOLLOW_S = 0.3
@@ -31,6 +33,10 @@ Exit status:
 @click.version_option(__version__, prog_name="escra")
 def main() -> None:
     """Container limits that follow the work, under one limit per application."""
+
+
+main.add_command(record)
+main.add_command(replay)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""The production engine over imagined kernels: what it would decide of containers that it does not touch. Pure.
+"""The production engine over imagined kernels: what it would decide where it touches nothing. Pure.
 
 Every order is in force and acknowledged at once, as by a kernel; what was measured in reality is told to the
 engine as it would have been under the limits that it gave (``imagined``).  So nothing is known of delays on

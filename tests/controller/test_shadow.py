@@ -1,5 +1,6 @@
 """Observed containers: what would be done is decided, nothing is."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from escra_controller.events import (
     SetMemoryLimit,
 )
 from escra_controller.shadow import Shadow
-from escra_controller.state import MemberKey
+from escra_controller.state import MemberKey, Refused
 from escra_controller.would import Would
 from tests.controller.world import MIB, PERIOD_USEC, Kernel, Memory, World, spec
 
@@ -74,7 +75,8 @@ def test_an_observed_container_would_get_what_it_uses_and_is_never_written_to() 
         w.tick(settle=False)
         assert written(w) == []
     busy_would, calm_would = w.would(busy), w.would(calm)
-    assert busy_would.cpu_milli is not None and calm_would.cpu_milli is not None
+    assert busy_would.cpu_milli is not None
+    assert calm_would.cpu_milli is not None
     assert 1500 <= busy_would.cpu_milli <= 1500 / 0.8 * 1.05
     assert 100 <= calm_would.cpu_milli <= 150
     assert busy_would.throttled == 0
@@ -84,7 +86,8 @@ def test_an_observed_container_would_get_what_it_uses_and_is_never_written_to() 
 def test_its_decisions_are_marked_and_kept_where_people_look() -> None:
     w, (busy,) = observing(1500)
     w.run(5)
-    assert w.would_have and all(decision.observed for decision in w.would_have)
+    assert w.would_have
+    assert all(decision.observed for decision in w.would_have)
     assert [d for _, d in w.engine.decisions] == w.would_have
     member = w.engine.members[MemberKey("h1", busy.info.key)]
     assert list(member.decisions) == w.would_have[-64:]
@@ -95,7 +98,8 @@ def test_work_past_the_limit_it_would_have_counts_as_throttled() -> None:
     w, (busy,) = observing(200)
     w.run(10)
     low = w.would(busy).cpu_milli
-    assert low is not None and low < 1000
+    assert low is not None
+    assert low < 1000
     busy.want = 1000
     w.tick()
     assert w.would(busy).throttled == 1 - low / 1000
@@ -111,7 +115,8 @@ def test_throttling_at_a_real_limit_is_an_argument_for_more() -> None:
     busy = w.add("h1", 2000, mode="observe", original=half, in_force=half)
     w.run(0.3)
     would = w.would(busy).cpu_milli
-    assert would is not None and would > 500
+    assert would is not None
+    assert would > 500
     assert busy.limit == 500
 
 
@@ -120,13 +125,16 @@ def test_memory_past_the_limit_it_would_have_is_granted() -> None:
     kernel = w.add("h1", 0, mode="observe", memory=Memory(used=64 * MIB, want=64 * MIB, limit=512 * MIB))
     w.run(60)  # what it does not use would come back
     low = w.would(kernel).memory_bytes
-    assert low is not None and 64 * MIB < low < 128 * MIB
+    assert low is not None
+    assert 64 * MIB < low < 128 * MIB
     w.grow("h1", kernel, 300 * MIB)
     w.tick()
     grown = w.would(kernel).memory_bytes
-    assert grown is not None and grown > 300 * MIB
+    assert grown is not None
+    assert grown > 300 * MIB
     assert "grow" in [d.rule for d in w.would_have]
-    assert kernel.memory.limit == 512 * MIB and not kernel.memory.managed
+    assert kernel.memory.limit == 512 * MIB
+    assert not kernel.memory.managed
 
 
 def test_where_there_is_no_memory_it_would_have_been_killed_once() -> None:
@@ -145,13 +153,14 @@ def test_where_there_is_no_memory_it_would_have_been_killed_once() -> None:
 
 def test_what_managed_containers_hold_is_not_there_for_the_observed() -> None:
     w, (watched,) = observing(2500)
-    managed = w.add("h1", 2500)
+    managed = w.add("h1", 1000)
     w.run(10)
     held = managed.held
     assert held > 0
     assert w.would_hold()[0] + held <= 3000
     cpu = w.would(watched).cpu_milli
-    assert cpu is not None and cpu + held <= 3000
+    assert cpu is not None
+    assert cpu + held <= 3000
 
 
 def test_no_room_even_for_floors_is_no_limit_at_all() -> None:
@@ -173,7 +182,8 @@ def test_an_application_goes_to_observe_and_back_while_it_runs() -> None:
     half = CpuLimit(PERIOD_USEC // 2, PERIOD_USEC)
     kernel = w.add("h1", 1500, original=half, in_force=half, memory=Memory(64 * MIB, limit=512 * MIB))
     w.run(5)
-    assert kernel.held > 500 and kernel.memory.managed
+    assert kernel.held > 500
+    assert kernel.memory.managed
     w.handle(AppsConfigured([replace(w.specs[0], mode="observe")]))
     w.settle()
     assert (kernel.limit, kernel.managed) == (500, False)
@@ -186,8 +196,10 @@ def test_an_application_goes_to_observe_and_back_while_it_runs() -> None:
     assert w.would(kernel).cpu_milli
     w.handle(AppsConfigured([w.specs[0]]))
     w.run(3)
-    assert kernel.managed and kernel.held > 500
-    assert w.shadow is not None and w.shadow.would(member.key) is None
+    assert kernel.managed
+    assert kernel.held > 500
+    assert w.shadow is not None
+    assert w.shadow.would(member.key) is None
 
 
 def test_a_label_that_changes_gives_back_and_takes() -> None:
@@ -198,7 +210,8 @@ def test_a_label_that_changes_gives_back_and_takes() -> None:
     assert kernel.managed
     relabel(w, kernel, "observe")
     w.run(2)
-    assert not kernel.managed and kernel.limit is None
+    assert not kernel.managed
+    assert kernel.limit is None
     assert w.would(kernel).cpu_milli
     relabel(w, kernel, "auto")
     w.run(2)
@@ -268,12 +281,8 @@ class Mixed(RuleBasedStateMachine):
 
     @rule(mode=st.sampled_from(["auto", "observe"]), cpu=st.sampled_from([1500, 2000]))
     def configure(self, mode: str, cpu: int) -> None:
-        from escra_controller.state import Refused
-
-        try:
+        with contextlib.suppress(Refused):
             self.w.handle(AppsConfigured([spec(cpu=cpu, memory=512 * MIB, mode=mode)]))
-        except Refused:
-            pass
 
     @rule(ticks=st.integers(1, 12))
     def time(self, ticks: int) -> None:
@@ -284,7 +293,8 @@ class Mixed(RuleBasedStateMachine):
     def only_the_managed_are_written_to(self) -> None:
         if not hasattr(self, "w"):
             return
-        self.w.shadow and self.w.shadow.check()
+        assert self.w.shadow is not None
+        self.w.shadow.check()
         for host in self.kernels:
             for order in self.w.hosts[host].orders:
                 if isinstance(order, SetLimit | SetMemoryLimit):
