@@ -42,5 +42,5 @@ def _fetch(asker: Asker, app: str, seconds: float, write: Any) -> int:
         except KeyboardInterrupt:
             last = True
         last = last or time.monotonic() >= until
-        size += write(asker.ask("recorded", number=number, last=last)["data"])
+        size += write(asker.ask("recorded", number=number, last=int(last))["data"])
     return size

@@ -34,10 +34,10 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="recorded"):
-    """The next part of recording ``number``; ``last``: and no more."""
+    """The next part of recording ``number``; ``last`` is 1 when no more is wanted."""
 
     number: int
-    last: bool = False
+    last: Annotated[int, Meta(ge=0, le=1)] = 0
 
 
 class RecorderError(EscraError):
@@ -91,7 +91,7 @@ class Recorders:
             case Record(app):
                 return self._begin(app, engine, memory, now, wall)
             case Recorded(number, last):
-                return self._next(number, now, last=last)
+                return self._next(number, now, last=bool(last))
         raise AssertionError
 
     def _begin(

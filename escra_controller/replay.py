@@ -36,7 +36,10 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Tally:
-    """What a run comes to.  Slack is what is allocated and not used, summed over containers, at each tick."""
+    """What a run comes to.  Slack is what is allocated and not used, summed over containers, at each tick.
+
+    ``averted`` and ``violations`` are not known of what really happened.
+    """
 
     throttled_s: float = 0.0
     active_s: float = 0.0
@@ -47,7 +50,7 @@ class Tally:
     changes: int = 0
     kills: int = 0
     averted: int | None = None
-    violations: int = 0
+    violations: int | None = None
 
     def worked(self, demand: Demand, sample: Sample, now: float) -> None:
         interval = demand.observe(sample, now)
@@ -63,8 +66,8 @@ class Tally:
             "slack_p99_cores": _p99(self.slack_milli, 1000, 3),
             "slack_mean_bytes": _mean(self.slack_bytes, 1, None),
             "slack_p99_bytes": _p99(self.slack_bytes, 1, None),
-            "most_allocated_cores": self.most_milli / 1000,
-            "most_allocated_bytes": self.most_bytes,
+            "most_allocated_cores": self.most_milli / 1000 if self.slack_milli else None,
+            "most_allocated_bytes": self.most_bytes if self.slack_bytes else None,
             "limit_changes": self.changes,
             "oom_kills": self.kills,
             "oom_averted": self.averted,
@@ -176,7 +179,7 @@ class Replayed(_Run):
         super().__init__()
         self._variant = variant
         self._whatif = WhatIf(variant.policy, variant.memory, 0.0)
-        self.tally.averted = 0
+        self.tally.averted = self.tally.violations = 0
 
     def hear(self, event: Event, now: float) -> None:
         match event:
@@ -240,7 +243,8 @@ class Replayed(_Run):
         for app in self._whatif.engine.apps.values():
             cpu = sum(_charge(c.cpu.limit) for k, c in self._whatif.containers.items() if k in app.members)
             memory = sum(c.memory.limit or 0 for k, c in self._whatif.containers.items() if k in app.members)
-            self.tally.violations += cpu > app.spec.cpu or memory > app.spec.memory
+            over = cpu > app.spec.cpu or memory > app.spec.memory
+            self.tally.violations = (self.tally.violations or 0) + over
 
 
 def _charge(limit: CpuLimit | None) -> int:
