@@ -10,6 +10,7 @@ from escra_common import __version__
 from escra_common.units import parse_bytes, parse_cpu
 from escra_controller import views
 from escra_controller.asking import Asker, shared, watched
+from escra_controller.doctor.command import doctor
 from escra_controller.recordcommands import record
 from escra_controller.replaycommands import replay
 
@@ -158,6 +159,9 @@ def demo(seconds: float, simulated: bool) -> None:
     from escra_controller.demo.show import play  # what only the demo needs is not loaded for a table
 
     sys.exit(play(seconds, simulated=simulated))
+
+
+main.add_command(doctor)
 
 
 if __name__ == "__main__":
