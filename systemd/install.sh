@@ -83,7 +83,8 @@ completion() {
 # What was made below DESTDIR is to run from PREFIX, and what installed it stays behind.
 settle_in_package() {
     "$venv/bin/python" -m pip --quiet uninstall --yes setuptools pip
-    rm -f "$venv"/bin/activate* "$venv"/bin/Activate* "$venv"/lib/python*/site-packages/escra-*/direct_url.json
+    rm -f "$venv"/lib/python*/site-packages/escra-*/direct_url.json
+    find "$venv/bin" ! -type d ! -name 'python*' ! -name 'escra*' -exec rm {} +
     find "$venv" -name __pycache__ -prune -exec rm -r {} +
     grep -rlI "$DESTDIR" "$venv/bin" "$venv/pyvenv.cfg" | xargs sed -i "s|$DESTDIR||g"
 }

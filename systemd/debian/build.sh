@@ -25,7 +25,7 @@ escra ($VERSION) stable; urgency=medium
 
   * See changelog.gz for what is new in this version.
 
- -- Escra <root@localhost>  $(date -R -d "@$SOURCE_DATE_EPOCH")
+ -- Escra <escra@example.org>  $(date -R -d "@$SOURCE_DATE_EPOCH")
 CHANGELOG
 
 log=build/deb/log
