@@ -55,12 +55,13 @@ def test_the_composed_containers_are_managed(pair: Pair, docker_engine: DockerEn
         timeout=90,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
     # Versions of Compose join the words of a name differently.
-    service, names = "label=com.docker.compose.service=", ("--format", "{{.Names}}")
-    web, cache = (
-        docker_engine.docker("ps", "--filter", service + name, "--format", "{{.Names}}")
-        for name in ("web", "cache")
-    )
+    def named(service: str) -> str:
+        label = f"label=com.docker.compose.service={service}"
+        return docker_engine.docker("ps", "--filter", label, "--format", "{{.Names}}")
+
+    web, cache = named("web"), named("cache")
     pair.wait_managed(web, cache)
     assert set(pair.rows()) == {web, cache}, "without a label it is left alone"
     pair.wait_until(lambda: pair.rows()[web]["cpu"]["limit_cores"] > 0.5, "it grows with its work")
