@@ -17,15 +17,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/escra demo
 
-# Onto this host, as root; what can be set is in systemd/install.sh.  EXTRAS: the optional parts of pyproject.toml.
-EXTRAS ?= pki
+# Onto this host, as root; what can be set is explained in the script.
 export EXTRAS PYTHON PREFIX DESTDIR BINDIR SHAREDIR ZSHDIR UNITDIR PURGE
 
 install uninstall:
 	systemd/install.sh $@
 
 deb:
-	VERSION=$(VERSION) systemd/debian/build.sh
+	@VERSION=$(VERSION) systemd/debian/build.sh
 
 test: $(STAMP)
 	$(BIN)/pytest --ignore=tests/host

@@ -5,13 +5,13 @@
 #   BINDIR      where people's PATH finds the three commands (/usr/local/bin)
 #   SHAREDIR    manual pages and completions (/usr/local/share)
 #   UNITDIR     unit files (/etc/systemd/system)
-#   EXTRAS      optional parts, separated by commas; the Makefile names them
+#   EXTRAS      optional parts of pyproject.toml, separated by commas (pki); - for none
 #   DESTDIR     for packages: everything goes below this folder, and nothing outside it is touched
 #   PURGE=1     uninstall: configuration, state and users go too
 set -eu
 umask 022
 
-: "${DESTDIR:=}" "${EXTRAS:=}" "${PURGE:=}" "${PYTHON:=python3}"
+: "${DESTDIR:=}" "${EXTRAS:=pki}" "${PURGE:=}" "${PYTHON:=python3}"
 : "${PREFIX:=/opt/escra}" "${BINDIR:=/usr/local/bin}" "${SHAREDIR:=/usr/local/share}"
 : "${UNITDIR:=/etc/systemd/system}" "${ZSHDIR:=$SHAREDIR/zsh/site-functions}"
 
@@ -37,9 +37,9 @@ install_programs() {
     # Made again when the system's Python is another than it was made with.
     "$venv/bin/python" -c 'import escra_common' 2>/dev/null || "$PYTHON" -m venv --clear "$venv" ||
         fail "no Python environment in $venv: it takes Python 3.11 or newer with venv (apt install python3-venv)"
-    compile=${DESTDIR:+--no-compile}
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location $compile \
-        -c "$here/../constraints.txt" "$here/..${EXTRAS:+[$EXTRAS]}"
+    [ "$EXTRAS" != - ] || EXTRAS=
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+        ${DESTDIR:+--no-compile} -c "$here/../constraints.txt" "$here/..${EXTRAS:+[$EXTRAS]}"
 }
 
 install_units() {

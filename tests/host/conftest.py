@@ -1,6 +1,7 @@
 """Installs the project on the target host as its README tells people to, and removes it again."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,25 +48,37 @@ systemctl stop escra-agent escra-controller escra-test-load escra-example
 systemctl reset-failed escra-agent escra-controller
 docker ps -aq --filter label=escra-test | xargs -r docker rm -f
 dpkg --purge escra
-make -C {SOURCES} uninstall PURGE=1
+PURGE=1 {SOURCES}/systemd/install.sh uninstall
 rm -rf {SOURCES}
 rm -f /etc/systemd/system/escra-example.service
 systemctl daemon-reload
 """
-# Everything that an installation brings.
-TRACES = (
-    "/opt/escra /usr/lib/escra /etc/escra /usr/lib/sysusers.d/escra.conf /run/escra"
-    " /etc/systemd/system/escra-* /etc/systemd/system/*.wants/escra-* /lib/systemd/system/escra-*"
-    " /var/lib/escra-* /var/lib/private/escra-* /usr/bin/escra* /usr/local/bin/escra*"
-    " /usr/share/*/*/*escra* /usr/local/share/*/*/*escra* /usr/local/share/*/*/*/*escra*"
-)
+# Everything that an installation brings, or its daemons make.
+TRACES = """
+/opt/escra /usr/lib/escra /etc/escra /run/escra /usr/lib/sysusers.d/escra.conf
+/usr/bin/escra /usr/bin/escra-agent /usr/bin/escra-controller
+/usr/local/bin/escra /usr/local/bin/escra-agent /usr/local/bin/escra-controller
+/lib/systemd/system/escra-agent.service /lib/systemd/system/escra-controller.service
+/etc/systemd/system/escra-agent.service /etc/systemd/system/escra-controller.service
+/etc/systemd/system/*.wants/escra-agent.service /etc/systemd/system/*.wants/escra-controller.service
+/run/systemd/system/*/90-escra.conf /var/lib/escra-* /var/lib/private/escra-*
+/usr/share/man/man?/escra* /usr/share/*/*completions*/*escra*
+/usr/local/share/man/man?/escra* /usr/local/share/*/*completions*/*escra* /usr/local/share/zsh/*/_escra*
+"""
+
+
+def make(host: Host, target: str, **variables: str) -> str:
+    """What `make install` or `make uninstall` does, on a host that need not have make."""
+    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    settings = "".join(f"export {name}={value}\n" for name, value in variables.items())
+    return host.output(f"cd {SOURCES}\n{settings}{done.stdout}", timeout=300)
 
 
 def traces(host: Host) -> list[str]:
-    """What there is of Escra on the host: files, units, users."""
-    look = f"ls -d {TRACES} 2>/dev/null; getent passwd escra-agent; getent group escra"
-    units = "systemctl list-unit-files --no-legend 'escra-controller*' 'escra-agent*'"
-    return host.run(f"{look}; {units}", check=False).stdout.splitlines()
+    """What there is of Escra on the host: files, and users as getent prints them."""
+    files = f"ls -d {' '.join(TRACES.split())} 2>/dev/null"
+    users = "getent passwd escra-agent; getent group escra"
+    return host.run(f"{files}; {users}", check=False).stdout.splitlines()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,7 +126,7 @@ def installed(bare_host: Host) -> Iterator[Host]:
         sources = ["Makefile", "pyproject.toml", "constraints.txt", "README.md", "systemd"]
         sources += ["escra_common", "escra_agent", "escra_controller"]
         host.put(ROOT, sources, SOURCES)
-        host.run(f"make -C {SOURCES} install", timeout=300)
+        make(host, "install")
         configure(host)
         yield host
     finally:
