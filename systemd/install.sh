@@ -129,7 +129,8 @@ do_uninstall() {
         for shell in bash zsh fish; do rm -f "$(completion $shell "$command")"; done
     done
     for unit in $UNITS; do rm -f "$DESTDIR$UNITDIR/$unit"; done
-    rm -f "$DESTDIR$SYSUSERS" "$DESTDIR$SHAREDIR"/man/man1/escra.1 "$DESTDIR$SHAREDIR"/man/man8/escra-*.8
+    man=$DESTDIR$SHAREDIR/man
+    rm -f "$DESTDIR$SYSUSERS" "$man"/man1/escra.1 "$man"/man5/escra-*.toml.5 "$man"/man8/escra-*.8
     rm -rf "$venv"
     # systemd remembers the limits the agent asked it for, until it reads its units again.
     ! live || systemctl daemon-reload

@@ -1,6 +1,8 @@
-"""Writes the manual pages, from what the commands say of themselves: ``manpages.py FOLDER``.
+"""Writes the manual pages: ``manpages.py FOLDER``.
 
-One page per program, with all its commands: escra(1), escra-agent(8), escra-controller(8).
+One page per program, from what its commands say of themselves: escra(1), escra-agent(8), escra-controller(8).
+One page per configuration, from the README's tables and the example: escra-agent.toml(5) and
+escra-controller.toml(5).
 """
 
 import inspect
@@ -19,6 +21,7 @@ from escra_common import __version__
 from escra_controller.cli import main as escra
 from escra_controller.daemon import main as controller
 
+ROOT = Path(__file__).parents[1]
 PROGRAMS = {"escra": (escra, 1), "escra-agent": (agent, 8), "escra-controller": (controller, 8)}
 FILES = {
     "escra": {"/run/escra/controller.sock": "The control socket; for root and the group escra."},
@@ -38,25 +41,55 @@ FILES = {
 def page(name: str) -> str:
     """The manual page of one program, in roff."""
     program, section = PROGRAMS[name]
-    day = time.strftime("%Y-%m-%d", time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))))
     title, _, description = _help(program).partition("\n\n")
-    others = ", ".join(f"\\fB{_text(n)}\\fR({s})" for n, (_, s) in PROGRAMS.items() if n != name)
+    others = [f"{other}({number})" for other, (_, number) in PROGRAMS.items() if other != name]
+    others += [] if name == "escra" else [f"{name}.toml(5)"]
     context = click.Context(program, info_name=name, **program.context_settings)
     common = _common(context)
     return "\n".join(
         [
-            f'.TH {name.upper()} {section} {day} "Escra {__version__}"',
-            *(".SH NAME", f"{_text(name)} \\- {_text(title).rstrip('.')}"),
+            *_head(name, section, title.rstrip(".")),
             *(".SH SYNOPSIS", f".B {_text(name)}", _text(_pieces(context))),
             *([".SH DESCRIPTION", *_prose(description)] if description else []),
             *(".SH OPTIONS", *_terms(_options(context)), ".SS Of most commands", *_terms(common)),
             *(".SH COMMANDS", *_commands(context, common)),
             *_sections(program.epilog or ""),
             *(".SH FILES", *_terms(FILES[name])),
-            *(".SH SEE ALSO", others),
+            *(".SH SEE ALSO", _text(", ".join(others))),
             "",
         ]
     )
+
+
+def configuration_page(daemon: str) -> str:
+    """The manual page of ``/etc/escra/DAEMON.toml``, in roff."""
+    readme = (ROOT / "README.md").read_text()
+    said = readme.partition("\n## Configuration\n")[2].partition("\n`/etc/")[0]
+    table = readme.partition(f"\n`/etc/escra/{daemon}.toml`:\n\n")[2].partition("\n\n")[0].replace("`", "")
+    rows = re.findall(r"^\| (.+?) \| (.+) \|(.*)\|$", table, re.MULTILINE)
+    keys = {
+        key: f"{meaning.strip()}.  Default: {default.strip() or 'none'}."
+        for key, meaning, default in rows[1:]
+    }
+    example = (ROOT / "systemd" / f"{daemon}.example.toml").read_text()
+    return "\n".join(
+        [
+            *_head(f"escra-{daemon}.toml", 5, f"configuration of escra-{daemon}"),
+            *(".SH SYNOPSIS", _text(f"/etc/escra/{daemon}.toml")),
+            *(".SH DESCRIPTION", *_prose(said.replace("`", ""))),
+            ".SH KEYS",
+            *_terms(keys),
+            *(".SH EXAMPLE", ".nf", *map(_text, example.splitlines()), ".fi"),
+            *(".SH SEE ALSO", _text(f"escra-{daemon}(8), escra(1)")),
+            "",
+        ]
+    )
+
+
+def _head(name: str, section: int, title: str) -> list[str]:
+    day = time.strftime("%Y-%m-%d", time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))))
+    heading = f'.TH {name.upper()} {section} {day} "Escra {__version__}"'
+    return [heading, ".SH NAME", f"{_text(name)} \\- {_text(title)}"]
 
 
 def _commands(program: click.Context, common: dict[str, str]) -> Iterator[str]:
@@ -128,10 +161,12 @@ def _text(text: str) -> str:
 
 
 def write(folder: Path) -> None:
-    for name, (_, section) in PROGRAMS.items():
-        target = folder / f"man{section}" / f"{name}.{section}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page(name))
+    pages = {f"man{section}/{name}.{section}": page(name) for name, (_, section) in PROGRAMS.items()}
+    for daemon in ("agent", "controller"):
+        pages[f"man5/escra-{daemon}.toml.5"] = configuration_page(daemon)
+    for path, text in pages.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
+from escra_agent.config import AgentConfig
 from escra_agent.daemon import main as agent
 from escra_controller.cli import main as escra
+from escra_controller.config import ControllerConfig
 from escra_controller.daemon import main as controller
 
 ROOT = Path(__file__).parents[1]
@@ -69,15 +72,19 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", ["man1/escra.1", "man8/escra-agent.8", "man8/escra-controller.8"])
-def test_the_manual_pages_are_clean_and_whole(pages: Path, page: str) -> None:
-    name = Path(page).stem
-    command = ["man", "--warnings", "-E", "UTF-8", "-l", pages / page]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={"MANWIDTH": "100", "PATH": "/usr/bin:/bin"}
-    )
+def printed(page: Path) -> str:
+    """As people read it, but for the line breaks; whatever groff warns of fails the test."""
+    command = ["man", "--warnings", "-E", "UTF-8", "-l", page]
+    environment = {"PATH": "/usr/bin:/bin", "MANWIDTH": "100", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
-    text = re.sub(r"\s+", " ", done.stdout)
+    return re.sub(r"\s+", " ", done.stdout)
+
+
+@pytest.mark.parametrize("page", ["man1/escra.1", "man8/escra-agent.8", "man8/escra-controller.8"])
+def test_the_manual_page_of_a_program_is_whole(pages: Path, page: str) -> None:
+    name = Path(page).stem
+    text = printed(pages / page)
     for path, each in walk(name, PROGRAMS[name]):
         if path != name:
             assert f" {path.removeprefix(name + ' ')} [OPTIONS]" in text, path
@@ -85,6 +92,16 @@ def test_the_manual_pages_are_clean_and_whole(pages: Path, page: str) -> None:
             assert re.sub(r"\s+", " ", line) in text
         for option in each.params:
             assert not isinstance(option, click.Option) or option.opts[0] in text, option.name
+
+
+@pytest.mark.parametrize("daemon", ["agent", "controller"])
+def test_the_manual_page_of_a_configuration_has_its_keys_and_the_example(pages: Path, daemon: str) -> None:
+    text = printed(pages / f"man5/escra-{daemon}.toml.5")
+    example = (ROOT / "systemd" / f"{daemon}.example.toml").read_text()
+    assert re.sub(r"\s+", " ", example).strip() in text
+    settings = {"agent": AgentConfig, "controller": ControllerConfig}[daemon]
+    for field in msgspec.structs.fields(settings):
+        assert field.encode_name in text, field.encode_name
 
 
 def test_each_page_can_be_found_by_what_it_is_about(pages: Path) -> None:
