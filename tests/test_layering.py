@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PURE = [
     *(
         "escra_common." + name
-        for name in ("errors", "expiry", "framing", "messages", "seldom", "session", "units")
+        for name in ("errors", "expiry", "framing", "helptext", "messages", "seldom", "session", "units")
     ),
     *(
         "escra_agent." + name

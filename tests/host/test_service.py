@@ -19,7 +19,7 @@ def test_a_service_takes_part_and_gets_its_limit_back(host: Host) -> None:
         assert host.output(f"cat {FOLDER}/cpu.max") == ORIGINAL
         host.run(f"cat {EXAMPLE}/agent.toml >>/etc/escra/agent.toml; systemctl reload escra-agent")
         host.wait_until(f"test $(cut -d' ' -f1 {FOLDER}/cpu.max) -gt 30000", 15)
-        (row,) = [row for row in host.json("escra ps --json") if row["name"] == "example"]
+        (row,) = [row for row in host.json("/opt/escra/bin/escra ps --json") if row["name"] == "example"]
         assert (row["state"], row["app"]) == ("managed", "shop")
     finally:
         configure(host)

@@ -22,7 +22,7 @@ def test_the_commands_are_where_people_look(host: Host) -> None:
     assert "connected" in host.output("PATH=/usr/local/bin:/usr/bin:/bin escra agents")
     for page in ("1 escra", "8 escra-agent", "8 escra-controller"):
         assert host.output(f"find /usr/local/share/man -name '{page.split()[1]}.{page.split()[0]}'") != ""
-    complete = "COMP_WORDS='escra forget ' COMP_CWORD=2 _ESCRA_COMPLETE=bash_complete escra"
+    complete = "COMP_WORDS='escra forget ' COMP_CWORD=2 _ESCRA_COMPLETE=bash_complete /usr/local/bin/escra"
     assert host.output(complete) == f"plain,{host.output('hostname')}"
     host.run("bash -n /usr/local/share/bash-completion/completions/escra")
 
