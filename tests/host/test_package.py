@@ -78,10 +78,17 @@ def test_from_the_installation_to_the_purge(host: Host) -> None:
         pids = f"systemctl show -P MainPID {' '.join(UNITS)}"
         before = host.output(pids).split()
         host.run("sed -i 's/^cpu = .*/cpu = \"0.7\"/' /etc/escra/controller.toml")
-        watched = host.watch(
-            [group.folder], 25, first=f"(sleep 1; dpkg -i {FOLDER}/new.deb >{FOLDER}/log 2>&1) &"
-        )
-        assert [0.2] not in watched, "its limit was given back by the upgrade"
+        limits = host.output(
+            f"""
+            dpkg -i {FOLDER}/new.deb >{FOLDER}/log 2>&1 & upgrade=$!
+            while kill -0 $upgrade 2>/dev/null; do cat {group.folder}/cpu.max; sleep 0.1; done >{FOLDER}/limits
+            wait $upgrade
+            sort -u {FOLDER}/limits
+            """,
+            timeout=180,
+        ).split("\n")
+        assert all(limits)
+        assert ORIGINAL not in limits, "its limit was given back by the upgrade"
         assert host.output("dpkg-query -W -f '${Version} ${Status}' escra") == f"{NEXT} install ok installed"
         after = host.output(pids).split()
         assert len(set(before) | set(after)) == 4, "both run the new version"
