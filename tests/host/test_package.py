@@ -80,8 +80,9 @@ def test_from_the_installation_to_the_purge(host: Host) -> None:
         host.run("sed -i 's/^cpu = .*/cpu = \"0.7\"/' /etc/escra/controller.toml")
         limits = host.output(
             f"""
+            cd {group.folder}
             dpkg -i {FOLDER}/new.deb >{FOLDER}/log 2>&1 & upgrade=$!
-            while kill -0 $upgrade 2>/dev/null; do cat {group.folder}/cpu.max; sleep 0.1; done >{FOLDER}/limits
+            while kill -0 $upgrade 2>/dev/null; do cat cpu.max; sleep 0.1; done >{FOLDER}/limits
             wait $upgrade
             sort -u {FOLDER}/limits
             """,
