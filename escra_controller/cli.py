@@ -12,6 +12,7 @@ from escra_common.units import parse_bytes, parse_cpu
 from escra_controller import views
 from escra_controller.asking import Asker, shared, watched
 from escra_controller.completion import names
+from escra_controller.doctor.command import doctor
 
 DEGRADED = 5
 FOLLOW_S = 0.3
@@ -184,6 +185,9 @@ def demo(seconds: float, simulated: bool) -> None:
     from escra_controller.demo.show import play  # what only the demo needs is not loaded for a table
 
     sys.exit(play(seconds, simulated=simulated))
+
+
+main.add_command(doctor)
 
 
 if __name__ == "__main__":
