@@ -44,8 +44,8 @@ STATUS: dict[Severity, int] = {"ok": 0, "warn": 5, "bad": 1}
 def doctor(agent: Path, controller: Path, as_json: bool, no_color: bool) -> None:
     """Is this host fit for Escra, and is Escra well on it?
 
-    Nothing needs to run, and nothing is changed.  Looks at what there is: an agent, a controller, or both.  Exit status 0 when all is well, 5 with
-    warnings only, 1 when something is bad.
+    Nothing needs to run, and nothing is changed.  Looks at what there is: an agent, a controller, or both.
+    Exit status 0 when all is well, 5 with warnings only, 1 when something is bad.
     """
     findings = judge(examine(agent, controller))
     if as_json:
