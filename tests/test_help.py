@@ -68,13 +68,13 @@ def test_every_example_is_a_command_line(line: str) -> None:
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("man")
-    subprocess.run([sys.executable, ROOT / "systemd" / "manpages.py", folder], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, str(ROOT / "systemd" / "manpages.py"), str(folder)], check=True, cwd=ROOT)
     return folder
 
 
 def printed(page: Path) -> str:
     """As people read it, but for the line breaks; whatever groff warns of fails the test."""
-    command = ["man", "--warnings", "-E", "UTF-8", "-l", page]
+    command = ["man", "--warnings", "-E", "UTF-8", "-l", str(page)]
     environment = {"PATH": "/usr/bin:/bin", "MANWIDTH": "100", "LC_ALL": "C.UTF-8"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
@@ -99,8 +99,8 @@ def test_the_manual_page_of_a_configuration_has_its_keys_and_the_example(pages: 
     text = printed(pages / f"man5/escra-{daemon}.toml.5")
     example = (ROOT / "systemd" / f"{daemon}.example.toml").read_text()
     assert re.sub(r"\s+", " ", example).strip() in text
-    settings = {"agent": AgentConfig, "controller": ControllerConfig}[daemon]
-    for field in msgspec.structs.fields(settings):
+    settings: dict[str, type[msgspec.Struct]] = {"agent": AgentConfig, "controller": ControllerConfig}
+    for field in msgspec.structs.fields(settings[daemon]):
         assert field.encode_name in text, field.encode_name
 
 

@@ -28,14 +28,14 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     assert done.returncode == 0, done.stdout + done.stderr
     made = ROOT / done.stdout.splitlines()[-1]
     folder = tmp_path_factory.mktemp("package")
-    subprocess.run(["dpkg-deb", "--raw-extract", made, folder / "tree"], check=True)
+    subprocess.run(["dpkg-deb", "--raw-extract", str(made), str(folder / "tree")], check=True)
     control = folder / "tree" / "DEBIAN" / "control"
     lines = control.read_text().splitlines()
     control.write_text(
         "".join(f"Version: {NEXT}\n" if line.startswith("Version:") else f"{line}\n" for line in lines)
     )
     newer = folder / "newer.deb"
-    build = ["dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "--build", folder / "tree", newer]
+    build = ["dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "--build", str(folder / "tree"), str(newer)]
     subprocess.run(build, check=True, capture_output=True)
     return [made, newer]
 
