@@ -85,7 +85,12 @@ def shared(command: _Command) -> _Command:
         click.option("--no-color", is_flag=True, help="No colours; NO_COLOR and TERM=dumb say the same."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON, with units in the keys."),
         click.option(
-            "--timeout", type=click.FloatRange(min=0.1), default=2.0, show_default=True, metavar="S"
+            "--timeout",
+            type=click.FloatRange(min=0.1),
+            default=2.0,
+            show_default=True,
+            metavar="S",
+            help="How many seconds to wait for an answer.",
         ),
         click.option(
             "--socket",

@@ -5,8 +5,10 @@ from typing import Any
 
 import click
 
+from escra_common.helptext import examples
 from escra_controller import views
 from escra_controller.asking import Asker, shared
+from escra_controller.completion import names
 from escra_controller.instants import Instant
 
 FOLLOW_S = 0.3
@@ -15,8 +17,12 @@ PAGE = 2000
 _NEAR_S = 0.01
 
 
-@click.command()
-@click.argument("app", required=False)
+@click.command(
+    epilog=examples(
+        "escra events shop --follow", "escra events --since 1h --container web", "escra events --json"
+    )
+)
+@click.argument("app", required=False, shell_complete=names("apps"))
 @click.option(
     "-n",
     "--limit",
@@ -32,7 +38,12 @@ _NEAR_S = 0.01
     help="From how long ago on (90s, 15m, 1h, 2d), or from when (2026-11-25T10:00).",
 )
 @click.option("--until", type=Instant(time.time), metavar="TIME", help="And no later than that.")
-@click.option("--container", metavar="NAME", help="About this container only, also one that is gone.")
+@click.option(
+    "--container",
+    metavar="NAME",
+    shell_complete=names("ps"),
+    help="About this container only, also one that is gone.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on.")
 @shared
 def events(

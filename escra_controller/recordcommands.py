@@ -6,15 +6,17 @@ from typing import Any
 
 import click
 
+from escra_common.helptext import examples
 from escra_controller.asking import Asker, shared
+from escra_controller.completion import names
 
 FETCH_S = 0.25
 
 
-@click.command()
+@click.command(epilog=examples("escra record monday.rec --seconds 600", "escra record shop.rec --app shop"))
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=60.0, show_default=True, metavar="S")
-@click.option("--app", default="", help="Only this application.")
+@click.option("--app", default="", shell_complete=names("apps"), help="Only this application.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @shared
 def record(file: Path, seconds: float, app: str, force: bool, **options: Any) -> None:

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from escra_common.errors import EscraError
+from escra_common.helptext import examples
 from escra_common.units import format_bytes, parse_bytes, parse_cpu
 from escra_controller.memory import MemorySettings
 from escra_controller.policy import POLICIES, Settings
@@ -19,7 +20,13 @@ from escra_controller.replay import Row, Variant, compare, summary
 CHUNK_BYTES = 1 << 20
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "escra replay shop.rec",
+        "escra replay shop.rec --policy escra --policy static",
+        "escra replay shop.rec --set upsilon=0.5 --cpu 2",
+    )
+)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
     "--policy", "policies", multiple=True, type=click.Choice(sorted(POLICIES)), help="Repeat to compare."

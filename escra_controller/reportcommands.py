@@ -9,14 +9,16 @@ import click
 
 from escra_common import __version__
 from escra_common.errors import EscraError
+from escra_common.helptext import examples
 from escra_controller.asking import Asker, shared
+from escra_controller.completion import names
 from escra_controller.instants import Instant
 
 PATIENCE_S = 60.0
 
 
-@click.command()
-@click.argument("app", required=False)
+@click.command(epilog=examples("escra report", "escra report shop --since 1h -o shop.html --png shop.png"))
+@click.argument("app", required=False, shell_complete=names("apps"))
 @click.option(
     "--since",
     type=Instant(time.time),

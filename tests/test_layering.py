@@ -13,7 +13,17 @@ ROOT = Path(__file__).parents[1]
 PURE = [
     *(
         "escra_common." + name
-        for name in ("errors", "expiry", "framing", "messages", "mounts", "seldom", "session", "units")
+        for name in (
+            "errors",
+            "expiry",
+            "framing",
+            "helptext",
+            "messages",
+            "mounts",
+            "seldom",
+            "session",
+            "units",
+        )
     ),
     *(
         "escra_agent." + name

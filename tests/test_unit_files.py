@@ -58,7 +58,15 @@ def test_the_header_explains_each_directive(name: str) -> None:
     if name == "escra-agent.service":
         # It refers to the controller's for what the two have in common.
         header += (SYSTEMD / "escra-controller.service").read_text().partition("[Unit]")[0]
-    plain = {"Description", "Wants", "After", "WantedBy", "StateDirectoryMode", "RuntimeDirectoryMode"}
+    plain = {
+        "Description",
+        "Documentation",
+        "Wants",
+        "After",
+        "WantedBy",
+        "StateDirectoryMode",
+        "RuntimeDirectoryMode",
+    }
     assert [word for word in directives(name) if word not in plain and f"{word}=" not in header] == []
 
 

@@ -181,8 +181,8 @@ def test_the_readmes_five_minutes(pair: Pair, tmp_path: Path, monkeypatch: pytes
     def here(text: str) -> str:
         pki = f"{sys.executable} -m escra_controller.daemon pki"
         for there, place in (
-            ("/opt/escra/bin/escra-controller pki init", f"{pki} init --dir {etc}/pki"),
-            ("/opt/escra/bin/escra-controller pki issue", f"{pki} issue --dir {etc}/pki"),
+            ("escra-controller pki init", f"{pki} init --dir {etc}/pki"),
+            ("escra-controller pki issue", f"{pki} issue --dir {etc}/pki"),
             ("/etc/escra", str(etc)),
             ("192.0.2.10", "127.0.0.1"),
             ("0.0.0.0", "127.0.0.1"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from escra_common.expiry import DAY_S, Expiry
-from escra_controller.doctor.command import status
+from escra_controller.doctor.examination import status
 from escra_controller.doctor.facts import Answer, Daemon, Docker, Facts, Finding, Folder, Host, Socket, Tls
 from escra_controller.doctor.judgeservices import judge
 from escra_controller.doctor.view import lines
