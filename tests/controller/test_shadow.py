@@ -298,18 +298,23 @@ class Mixed(RuleBasedStateMachine):
         assert self.w.shadow is not None
         self.w.shadow.check()
         for host in self.kernels:
-            for order in self.w.hosts[host].orders:
-                if isinstance(order, SetLimit | SetMemoryLimit):
-                    member = self.w.engine.members.get(MemberKey(host, order.key))
-                    assert member is None or member.state != "observe"
+            # What was under way when it began to be observed is followed by its release.
+            last = {order.key: order for order in self.w.hosts[host].orders}
+            for key, order in last.items():
+                member = self.w.engine.members.get(MemberKey(host, key))
+                if member is not None and member.state == "observe":
+                    assert not isinstance(order, SetLimit | SetMemoryLimit)
 
     def _one(self, host: str, which: int) -> Sequence[Kernel]:
         return self.kernels[host][which : which + 1]
 
     def teardown(self) -> None:
-        """At rest, what is held and what would be held are within Ω together."""
+        """At rest, and with all hosts back, what is held and what would be held are within Ω together."""
         if not hasattr(self, "w"):
             return
+        for host in self.kernels:
+            if not self.w.hosts[host].connected:
+                self.w.join(host)
         for _ in range(30):
             self.w.tick()
         app = self.w.engine.apps["shop"]
