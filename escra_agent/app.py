@@ -18,6 +18,7 @@ from escra_agent.link import Link, Order
 from escra_agent.memorycut import Cutter
 from escra_agent.memorykeeper import MemoryKeeper
 from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
+from escra_agent.resting import Resting
 from escra_agent.roster import Roster
 from escra_agent.sources import CgroupSource, DockerSource
 from escra_agent.standing import StandingFile, lease_clock_s
@@ -91,6 +92,7 @@ class Agent:
         )
         self._keeper = Keeper(self._roster, self._send)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
+        self._resting = Resting(self._roster.tracked)
         self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
         self._roster.original_behind = self._units.original_behind
         self._all_found = asyncio.Event()
@@ -151,6 +153,7 @@ class Agent:
             if restore:
                 await self._roster.restore_everything()
             self._roster.close()
+            self._resting.close()
 
     def totals(self) -> Heartbeat:
         return Heartbeat(
@@ -170,17 +173,19 @@ class Agent:
     async def _tick(self) -> None:
         while True:
             now = await self._ticker.next()
+            self._resting.wake()
             self._memory.tick()
             # What it asked for leaves at the end of this round of the loop: somebody may be waiting.
             await asyncio.sleep(0)
             self._keeper.tick()
+            self._resting.settle()
             gone = self._keeper.gone + self._memory.gone
             self._keeper.gone, self._memory.gone = [], []
             for tracked in gone:
                 await self._roster.detach(tracked)
-            self._units.tick(claimed=self._all_found.is_set())
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:
+                self._units.tick(claimed=self._all_found.is_set())
                 self._roster.gate.tick()
                 self._send(self.totals())
                 self._fallback.tick(lease_clock_s(), linked=self._link.up)

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from escra_agent.counters import Counters, MemoryReading
@@ -40,6 +40,8 @@ class Cgroup:
             self.close()
             raise
         self.key = self._cpu.directory.inode
+        # Whether no CPU time was used since the last ``read``; cheap, and raises the kernel's OSError.
+        self.still: Callable[[], bool] = self._cpu.still
         # On v1 it may come a moment later than the rest.
         self.awaits_memory = directories["memory"] is not None and self.memory_group is None
 
@@ -48,10 +50,20 @@ class Cgroup:
         """Limit files written so far: each write gave the group one more quota to use (K3)."""
         return self._cpu.directory.writes
 
-    def read(self, *, fresh: bool = False) -> Counters:
-        """Counters and limit; the v1 period and the burst are up to ten reads old unless ``fresh``."""
+    @property
+    def directories(self) -> list[str]:
+        """Those with limits in them."""
+        memory = self.memory_group
+        cpu = self._cpu.directory.path
+        return [cpu] if memory is None or memory.directory == cpu else [cpu, memory.directory]
+
+    def read(self, known: CpuLimit | None = None, *, fresh: bool = False) -> Counters:
+        """Counters and limit, which is not read if it is ``known``.
+
+        The v1 period and the burst are up to ten reads old unless ``fresh``.
+        """
         with self._errors:
-            reading = self._cpu.read(fresh)
+            reading = self._cpu.read(known, fresh)
             return Counters(time.monotonic_ns() // 1000, *reading)
 
     def read_limit(self) -> CpuLimit:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from escra_agent.directory import Directory, number, read, read_fields, read_number
+from escra_agent.directory import Directory, number, parse_fields, read, read_fields, read_number
 from escra_common.messages import CpuLimit
 from escra_common.units import MAX_PERIOD_USEC, MIN_PERIOD_USEC
 
@@ -28,8 +28,14 @@ class CpuFiles(Protocol):
 
     directory: Directory
 
-    def read(self, fresh: bool) -> CpuReading:
-        """What practically never changes is up to ten reads old, unless ``fresh``."""
+    def read(self, known: CpuLimit | None, fresh: bool) -> CpuReading:
+        """``known`` is the limit, if it need not be read.
+
+        What practically never changes is up to ten reads old, unless ``fresh``.
+        """
+
+    def still(self) -> bool:
+        """Whether the CPU time used is what it was at the last ``read``."""
 
     def read_limit(self) -> CpuLimit:
         """All of it from the kernel, nothing remembered."""
@@ -58,24 +64,25 @@ class CpuFilesV1:
         self._usage = accounting.keep("cpuacct.usage")
         self._rare = (0, 0)
         self._reads = 0
+        self._used = b""
 
-    def read(self, fresh: bool) -> CpuReading:
-        stale = fresh or self._reads % _REFRESH_READS == 0
-        limit = self.read_limit() if stale else self._limit()
-        self._reads += 1
-        usage = read_number(self._usage) // 1000
+    def read(self, known: CpuLimit | None, fresh: bool) -> CpuReading:
+        limit = known or self._limit(fresh)
+        self._used = read(self._usage)
         stat = read_fields(self._stat)
         return CpuReading(
-            usage,
+            number(self._used) // 1000,
             number(stat[b"nr_periods"]),
             number(stat[b"nr_throttled"]),
             number(stat[b"throttled_time"]) // 1000,
             limit,
         )
 
+    def still(self) -> bool:
+        return read(self._usage) == self._used
+
     def read_limit(self) -> CpuLimit:
-        self._rare = (_period(read_number(self._period)), read_number(self._burst))
-        return self._limit()
+        return self._limit(fresh=True)
 
     def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
         writes = []
@@ -98,7 +105,10 @@ class CpuFilesV1:
         period = _period(number((directory / "cpu.cfs_period_us").read_bytes()))
         return None if quota is None else quota * 1000 // period
 
-    def _limit(self) -> CpuLimit:
+    def _limit(self, fresh: bool) -> CpuLimit:
+        if fresh or self._reads % _REFRESH_READS == 0:
+            self._rare = (_period(read_number(self._period)), read_number(self._burst))
+        self._reads += 1
         period, burst = self._rare
         return _limit(_quota(read(self._quota)), period, burst)
 
@@ -117,14 +127,16 @@ class CpuFilesV2:
         self._burst = directory.keep_optional("cpu.max.burst")
         self._rare = 0
         self._reads = 0
+        self._text = b""
 
-    def read(self, fresh: bool) -> CpuReading:
+    def read(self, known: CpuLimit | None, fresh: bool) -> CpuReading:
         # The limit first: should the cpu controller be switched off for this cgroup, cpu.max
         # says "gone", while cpu.stat goes on without the fields that are wanted here.
-        stale = fresh or self._reads % _REFRESH_READS == 0
-        limit = self.read_limit() if stale else self._limit()
-        self._reads += 1
-        stat = read_fields(self._stat)
+        limit = known or self._limit(fresh)
+        self._text = read(self._stat)
+        stat = parse_fields(self._text)
+        if known and b"nr_periods" not in stat:
+            self.read_limit()
         return CpuReading(
             number(stat[b"usage_usec"]),
             number(stat[b"nr_periods"]),
@@ -133,9 +145,11 @@ class CpuFilesV2:
             limit,
         )
 
+    def still(self) -> bool:
+        return read(self._stat) == self._text
+
     def read_limit(self) -> CpuLimit:
-        self._rare = read_number(self._burst)
-        return self._limit()
+        return self._limit(fresh=True)
 
     def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
         if (new.quota_usec, new.period_usec) != (old.quota_usec, old.period_usec):
@@ -151,7 +165,10 @@ class CpuFilesV2:
         allowed, per = _quota(quota), _period(number(period))
         return None if allowed is None else allowed * 1000 // per
 
-    def _limit(self) -> CpuLimit:
+    def _limit(self, fresh: bool) -> CpuLimit:
+        if fresh or self._reads % _REFRESH_READS == 0:
+            self._rare = read_number(self._burst)
+        self._reads += 1
         quota, period = read(self._max).split()
         return _limit(_quota(quota), _period(number(period)), self._rare)
 

@@ -196,6 +196,11 @@ class MemoryPlan:
             return False
         return now - denied.since < ASK_AGAIN_S
 
+    @property
+    def quiet(self) -> bool:
+        """Whether time alone changes nothing here."""
+        return self.asked is None and self.denied is None and self._use.over and self._need.over
+
     # ---- a denial, and its end -----------------------------------------------------
 
     def recover(self, now: float, *, paused: bool) -> None:

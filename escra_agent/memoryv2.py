@@ -33,9 +33,14 @@ class MemoryFilesV2:
         self._events = directory.keep("memory.events")
         self._stat = directory.keep("memory.stat")
         self._kills = 0
+        self._text = b""
 
-    def pulse(self) -> Pulse:
-        return Pulse(size(read_number(self._used)), False, False, self._kills)
+    def pulse(self, fresh: bool) -> Pulse:
+        self._text = read(self._used)
+        return Pulse(size(number(self._text)), False, False, self._kills)
+
+    def still(self) -> bool:
+        return read(self._used) == self._text
 
     def read(self) -> MemoryReading:
         events = read_fields(self._events)

@@ -1,5 +1,7 @@
 """What of all that is read each tick is worth sending.  Pure."""
 
+from dataclasses import replace
+
 from escra_agent.counters import Counters
 
 # A rate that moved by less than this says nothing new (millicores, and share of the limit).
@@ -33,6 +35,11 @@ class Sampler:
         held_back = [last] if last is not self._sent else []
         self._sent, self._sent_rate = now, rate
         return [*held_back, now]
+
+    def rested(self, time_usec: int) -> None:
+        """Until then every reading would have been as the last one."""
+        if self._last is not None:
+            self._last = replace(self._last, time_usec=time_usec)
 
     def _moved(self, rate: float, now: Counters) -> bool:
         """An idle container that stays idle is silent; falling idle and waking are news."""
