@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from escra_agent.dockeranswers import DockerContainer, NotUnderstood, container_of, id_of, ids_of
-from escra_agent.dockerhttp import NotHttp, get, lines
+from escra_agent.dockerhttp import NotHttp, Refused, get, lines
 from escra_common.errors import EscraError
 
 _LIST_S = 10.0
@@ -20,7 +20,7 @@ _LOOK_AGAIN_S = 2.0
 _LOOKS_AT_ONCE = 8
 _OK, _NOT_FOUND = 200, 404
 # From NotHttp on, it met something that does not talk like Docker.
-_BROKEN = (OSError, NotHttp, NotUnderstood, ValueError, RecursionError)
+_BROKEN = (OSError, NotHttp, Refused, NotUnderstood, ValueError, RecursionError)
 
 
 class EngineLost(EscraError):
@@ -39,6 +39,7 @@ class Engine:
         self._label = label
         self._at = f"the Docker Engine at {socket}"
         self._slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._answers = False
         # Containers that something happened to; None once the stream has ended.
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.stream = asyncio.create_task(self._stream())
@@ -68,14 +69,16 @@ class Engine:
                 filters = json.dumps({"label": [self._label]})
                 status, body = await get(self._socket, "/containers/json", filters=filters)
             if status != _OK:
-                raise NotHttp(f"status {status}: {_message(body)}")
-            return ids_of(json.loads(body))
+                raise Refused(f"status {status}: {_message(body)}")
+            found = ids_of(json.loads(body))
+        self._answers = True
+        return found
 
     async def next_id(self) -> str:
         """Waits for a container that something happened to."""
         container_id = await self._queue.get()
         if container_id is None:
-            with self._translated():
+            with self._translated(), contextlib.suppress(NotHttp):
                 await self.stream
             raise EngineLost(f"{self._at} went away")
         return container_id
@@ -108,7 +111,10 @@ class Engine:
         try:
             yield
         except _BROKEN as error:
-            raise EngineLost(f"no answer from {self._at}: {str(error) or type(error).__name__}") from error
+            why = str(error) or type(error).__name__
+            if self._answers and isinstance(error, OSError):
+                raise EngineLost(f"{self._at} went away: {why}") from error
+            raise EngineLost(f"no answer from {self._at}: {why}") from error
 
 
 @contextlib.asynccontextmanager

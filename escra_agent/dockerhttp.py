@@ -16,7 +16,11 @@ _MOST_BYTES = 64 << 20
 
 
 class NotHttp(Exception):
-    """What came back is no answer to an HTTP request."""
+    """What came back is no answer to an HTTP request, or not all of one."""
+
+
+class Refused(Exception):
+    """The answer is another than 200."""
 
 
 async def get(socket: str, path: str, **query: str) -> tuple[int, bytes]:
@@ -31,10 +35,10 @@ async def get(socket: str, path: str, **query: str) -> tuple[int, bytes]:
 
 
 async def lines(socket: str, path: str, **query: str) -> AsyncGenerator[bytes, None]:
-    """Each line of an endless answer as it comes; raises OSError or NotHttp, also when it is refused."""
+    """Each line of an endless answer as it comes; raises OSError, NotHttp or Refused."""
     async with _answer(socket, path, query) as (status, chunks):
         if status != 200:
-            raise NotHttp(f"status {status}")
+            raise Refused(f"status {status}")
         rest = b""
         async for chunk in chunks:
             *complete, rest = (rest + chunk).split(b"\n")
