@@ -25,9 +25,10 @@ static void look(struct group *group)
 	if (size < 0)
 		exit(1);
 	text[size] = 0;
-	if (!strncmp(text, group->last, sizeof group->last - 1))
+	text[sizeof group->last - 1] = 0;
+	if (!strcmp(text, group->last))
 		return;
-	strncpy(group->last, text, sizeof group->last - 1);
+	strcpy(group->last, text);
 	for (int n = 1; n < group->count; n++)
 		if (pread(group->fds[n], text, sizeof text, 0) < 0)
 			exit(1);

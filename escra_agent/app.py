@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -211,6 +212,9 @@ class Agent:
                 await self._docker_known.wait()
         await self._roster.restore_unclaimed()
         self._all_found.set()
+        # What is there by now stays: the collector need not go through it again and again.
+        gc.collect()
+        gc.freeze()
 
     async def _follow_controller(self) -> None:
         """What a snapshot does not list does not exist: none is sent before all that was limited is known."""

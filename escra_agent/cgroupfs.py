@@ -2,8 +2,7 @@
 
 import math
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from escra_agent.counters import Counters, MemoryReading
@@ -40,8 +39,6 @@ class Cgroup:
             self.close()
             raise
         self.key = self._cpu.directory.inode
-        # Whether no CPU time was used since the last ``read``; cheap, and raises the kernel's OSError.
-        self.still: Callable[[], bool] = self._cpu.still
         # On v1 it may come a moment later than the rest.
         self.awaits_memory = directories["memory"] is not None and self.memory_group is None
 
@@ -49,6 +46,11 @@ class Cgroup:
     def writes(self) -> int:
         """Limit files written so far: each write gave the group one more quota to use (K3)."""
         return self._cpu.directory.writes
+
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        """A descriptor, and what it says for as long as no CPU time is used after the last ``read``."""
+        return self._cpu.sign
 
     @property
     def directories(self) -> list[str]:
@@ -63,8 +65,7 @@ class Cgroup:
         The v1 period and the burst are up to ten reads old unless ``fresh``.
         """
         with self._errors:
-            reading = self._cpu.read(known, fresh)
-            return Counters(time.monotonic_ns() // 1000, *reading)
+            return self._cpu.read(known, fresh)
 
     def read_limit(self) -> CpuLimit:
         """As the kernel holds it now; the kernel may have changed the period by itself (K7)."""

@@ -1,8 +1,10 @@
 """The kernel's CPU files of one cgroup: version 1 and version 2 behind one face."""
 
+import time
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from escra_agent.counters import Counters
 from escra_agent.directory import Directory, number, parse_fields, read, read_fields, read_number
 from escra_common.messages import CpuLimit
 from escra_common.units import MAX_PERIOD_USEC, MIN_PERIOD_USEC
@@ -13,29 +15,20 @@ _REFRESH_READS = 10
 _MAX_QUOTA_USEC = 10**12
 
 
-class CpuReading(NamedTuple):
-    """Cumulative kernel counters in microseconds, and the limit in force."""
-
-    usage_usec: int
-    nr_periods: int
-    nr_throttled: int
-    throttled_usec: int
-    limit: CpuLimit
-
-
 class CpuFiles(Protocol):
     """Everything raises OSError as the kernel gives it."""
 
     directory: Directory
 
-    def read(self, known: CpuLimit | None, fresh: bool) -> CpuReading:
+    def read(self, known: CpuLimit | None, fresh: bool) -> Counters:
         """``known`` is the limit, if it need not be read.
 
         What practically never changes is up to ten reads old, unless ``fresh``.
         """
 
-    def still(self) -> bool:
-        """Whether the CPU time used is what it was at the last ``read``."""
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        """A descriptor, and what it says for as long as no CPU time is used after the last ``read``."""
 
     def read_limit(self) -> CpuLimit:
         """All of it from the kernel, nothing remembered."""
@@ -66,11 +59,12 @@ class CpuFilesV1:
         self._reads = 0
         self._used = b""
 
-    def read(self, known: CpuLimit | None, fresh: bool) -> CpuReading:
+    def read(self, known: CpuLimit | None, fresh: bool) -> Counters:
         limit = known or self._limit(fresh)
         self._used = read(self._usage)
         stat = read_fields(self._stat)
-        return CpuReading(
+        return Counters(
+            time.monotonic_ns() // 1000,
             number(self._used) // 1000,
             number(stat[b"nr_periods"]),
             number(stat[b"nr_throttled"]),
@@ -78,8 +72,9 @@ class CpuFilesV1:
             limit,
         )
 
-    def still(self) -> bool:
-        return read(self._usage) == self._used
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        return self._usage, self._used
 
     def read_limit(self) -> CpuLimit:
         return self._limit(fresh=True)
@@ -129,7 +124,7 @@ class CpuFilesV2:
         self._reads = 0
         self._text = b""
 
-    def read(self, known: CpuLimit | None, fresh: bool) -> CpuReading:
+    def read(self, known: CpuLimit | None, fresh: bool) -> Counters:
         # The limit first: should the cpu controller be switched off for this cgroup, cpu.max
         # says "gone", while cpu.stat goes on without the fields that are wanted here.
         limit = known or self._limit(fresh)
@@ -137,7 +132,8 @@ class CpuFilesV2:
         stat = parse_fields(self._text)
         if known and b"nr_periods" not in stat:
             self.read_limit()
-        return CpuReading(
+        return Counters(
+            time.monotonic_ns() // 1000,
             number(stat[b"usage_usec"]),
             number(stat[b"nr_periods"]),
             number(stat[b"nr_throttled"]),
@@ -145,8 +141,9 @@ class CpuFilesV2:
             limit,
         )
 
-    def still(self) -> bool:
-        return read(self._stat) == self._text
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        return self._stat, self._text
 
     def read_limit(self) -> CpuLimit:
         return self._limit(fresh=True)

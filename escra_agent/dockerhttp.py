@@ -56,7 +56,7 @@ async def _answer(
     reader, writer = await asyncio.open_unix_connection(socket)
     http = h11.Connection(h11.CLIENT)
 
-    async def event() -> h11.Event | type[h11.PAUSED]:
+    async def event() -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
             while (found := http.next_event()) is h11.NEED_DATA:
                 http.receive_data(await reader.read(_READ_BYTES))

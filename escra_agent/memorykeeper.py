@@ -44,6 +44,7 @@ class MemoryKeeper:
         self._keys: dict[int, int] = {}
         self._linked = False
         self._departed = 0
+        self._before = time.monotonic()
         self._trouble = ""
         self._seldom = Seldom(TROUBLE_EVERY_S)
         self.gone: list[Tracked] = []
@@ -85,8 +86,11 @@ class MemoryKeeper:
         self._guarding.alive(now)
         for tracked in self._roster.awake():
             if (memory := tracked.memory) is not None:
-                with self._sheltered(tracked):
+                try:
                     self._visit(tracked, memory, now)
+                except Exception as error:
+                    self._trouble_with(tracked, error)
+        self._before = now
         if self._roster.departed != self._departed:
             self._departed = self._roster.departed
             self._guarding.forget({memory.group.switch for _, memory in self._all()}, now)
@@ -96,6 +100,10 @@ class MemoryKeeper:
             log.warning("memory guard", reason=self._trouble or "it runs again")
 
     def _visit(self, tracked: Tracked, memory: TrackedMemory, now: float) -> None:
+        if memory.settled:
+            if tracked.watched and not memory.suspect and memory.group.still():
+                return
+            memory.plan.saw(memory.plan.used_bytes, self._before)
         before, memory.settled = memory.pulse.used_bytes, False
         if not memory.watched:
             self._watch(tracked, memory)
@@ -244,8 +252,13 @@ class MemoryKeeper:
     def _sheltered(self, tracked: Tracked) -> Iterator[None]:
         try:
             yield
-        except CgroupGone:
+        except Exception as error:
+            self._trouble_with(tracked, error)
+
+    def _trouble_with(self, tracked: Tracked, error: Exception) -> None:
+        if isinstance(error, CgroupGone):
             self.gone.append(tracked)
-        except (EscraError, OSError, ValueError, LookupError) as error:
-            if self._seldom.allows(str(tracked.key), time.monotonic()):
-                log.warning("memory not looked after", container=tracked.candidate.name, reason=str(error))
+        elif not isinstance(error, EscraError | OSError | ValueError | LookupError):
+            raise error
+        elif self._seldom.allows(str(tracked.key), time.monotonic()):
+            log.warning("memory not looked after", container=tracked.candidate.name, reason=str(error))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from escra_agent.directory import read
 from escra_agent.notices import WriteNotices
 from escra_agent.tracked import Tracked
 from escra_common.errors import EscraError
@@ -19,8 +20,6 @@ log = structlog.get_logger()
 MEMORY_EVERY = 10
 # And between two looks at all of everybody, come what may.
 WHOLE_EVERY = 200
-# The turn of one container in that, so that its other turns (memorylevels.py) do not come in the same tick.
-_WHOLE_TURN = 10
 
 
 class Resting:
@@ -28,6 +27,8 @@ class Resting:
 
     def __init__(self, tracked: Mapping[int, Tracked]) -> None:
         self._tracked = tracked
+        # The file to look at, and what it says for as long as nothing moves.
+        self._asleep: list[tuple[int, bytes, Tracked]] = []
         self._notices = WriteNotices()
         self._watches: dict[int, int] = {}
         self._ticks = 0
@@ -37,35 +38,46 @@ class Resting:
     def wake(self) -> None:
         """Find out who is to be visited in this tick, and whose limits may be others."""
         self._before_usec, self._now_usec = self._now_usec, time.monotonic_ns() // 1000
-        self._suspect_written()
-        ticks = self._ticks
-        for key, tracked in self._tracked.items():
-            turn = ticks + key
-            if turn % WHOLE_EVERY == _WHOLE_TURN:
-                tracked.suspect_limits()
-            if tracked.resting and (tracked.suspect or not _still(tracked, memory=turn % MEMORY_EVERY == 0)):
-                tracked.wake(self._last_look_usec())
         self._ticks += 1
+        self._suspect()
+        woken = False
+        for fd, text, tracked in self._asleep:
+            if tracked.resting and _says(fd, text):
+                continue
+            woken, tracked.resting = True, False
+            # Everything was as before until the last look at it.
+            looked_usec = self._before_usec + time.monotonic_ns() // 1000 - self._now_usec
+            tracked.sampler.rested(looked_usec)
+        if woken:
+            self._asleep = [sleeper for sleeper in self._asleep if sleeper[2].resting]
 
     def settle(self) -> None:
         for tracked in self._tracked.values():
-            if not tracked.resting:
-                if not tracked.watched:
-                    self._watch(tracked)
-                tracked.resting = tracked.settled
+            if tracked.resting:
+                continue
+            if not tracked.watched:
+                self._watch(tracked)
+            if tracked.settled:
+                tracked.resting = True
+                self._asleep.append((*tracked.cgroup.sign, tracked))
 
     def close(self) -> None:
         self._notices.close()
 
-    def _suspect_written(self) -> None:
+    def _suspect(self) -> None:
+        """Those whose limits were written, and in turns everybody."""
         written = self._notices.written()
         if written is None:
-            keys = set(self._tracked)
+            suspects = list(self._tracked.values())
         else:
-            keys = {self._watches[number] for number in written if number in self._watches}
-        for key in keys:
-            if (tracked := self._tracked.get(key)) is not None:
-                tracked.suspect_limits()
+            keys = {self._watches.get(number, 0) for number in written}
+            suspects = [tracked for key in keys if (tracked := self._tracked.get(key)) is not None]
+        for tracked in suspects:
+            tracked.suspect_limits()
+        for tracked in list(self._tracked.values())[self._ticks % WHOLE_EVERY :: WHOLE_EVERY]:
+            tracked.look_at_all()
+        for _, _, tracked in self._asleep[self._ticks % MEMORY_EVERY :: MEMORY_EVERY]:
+            tracked.resting = tracked.resting and _memory_still(tracked)
         if len(self._watches) > 4 * len(self._tracked):
             self._tidy()
 
@@ -74,7 +86,7 @@ class Resting:
         numbers = [self._notices.watch(directory) for directory in tracked.cgroup.directories]
         self._watches |= {number: tracked.key for number in numbers if number is not None}
         tracked.watched = None not in numbers
-        tracked.suspect_limits()  # written since the last look, perhaps
+        tracked.look_at_all()  # written since the last look, perhaps
         if not tracked.watched and self._notices.trouble != self._trouble:
             self._trouble = self._notices.trouble
             log.warning("limits are read in every tick: no inotify", reason=self._trouble)
@@ -85,15 +97,16 @@ class Resting:
                 del self._watches[number]
                 self._notices.unwatch(number)
 
-    def _last_look_usec(self) -> int:
-        """When the container whose turn it is now was looked at in the tick before."""
-        return self._before_usec + time.monotonic_ns() // 1000 - self._now_usec
 
-
-def _still(tracked: Tracked, *, memory: bool) -> bool:
+def _says(fd: int, text: bytes) -> bool:
     try:
-        if not tracked.cgroup.still():
-            return False
-        return not memory or tracked.memory is None or tracked.memory.group.still()
-    except (EscraError, OSError):
+        return read(fd) == text
+    except OSError:
         return False  # the visit finds out what it is
+
+
+def _memory_still(tracked: Tracked) -> bool:
+    try:
+        return tracked.memory is None or tracked.memory.group.still()
+    except (EscraError, OSError):
+        return False

@@ -96,6 +96,7 @@ class Roster:
         if self.tracked.pop(tracked.key, None) is None:
             return
         self.departed += 1
+        tracked.resting = False
         done = not give_back or await self._give_back(tracked)
         self._announce(Gone(tracked.key))
         log.info(

@@ -129,22 +129,22 @@ class Tracked:
             and self.watched
             and not self.suspect
             and self.plan.waiting is None
+            and self.sampler.told_idle
             and last.time_usec - self.moved_usec > last.limit.period_usec
             and (self.memory is None or self.memory.settled)
         )
 
-    def suspect_limits(self) -> None:
-        """Somebody may have written them."""
-        self.suspect = True
+    def look_at_all(self) -> None:
+        """At the next visit, also at what only others change."""
+        self.suspect, self.resting = True, False
         if self.memory is not None:
-            self.memory.suspect, self.memory.told_all = True, False
+            self.memory.suspect = True
 
-    def wake(self, looked_usec: int) -> None:
-        """It rested, and everything was as it had been, until ``looked_usec``."""
-        self.resting = False
-        self.sampler.rested(looked_usec)
+    def suspect_limits(self) -> None:
+        """Somebody wrote them: whatever they are now is to be told."""
+        self.look_at_all()
         if self.memory is not None:
-            self.memory.plan.saw(self.memory.plan.used_bytes, looked_usec / 1e6)
+            self.memory.told_all = False
 
     def describe(self) -> Container:
         """As the controller should know it.

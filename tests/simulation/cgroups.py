@@ -4,6 +4,7 @@ They stand in for escra_agent.cgroupfs.Cgroup, memorygroup.MemoryGroup, hierarch
 and the guard process.  The real ones have tests on the real kernel.
 """
 
+import errno
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -42,10 +43,9 @@ class SimulatedCgroup:
     def directories(self) -> list[str]:
         return [f"{self.key}"]
 
-    def still(self) -> bool:
-        self._group.check_there()
-        self._group.count()
-        return int(self._group.usage_usec) == self._used
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        return self.key, b"%d" % self._used
 
     def read(self, known: CpuLimit | None = None, *, fresh: bool = False) -> Counters:
         group = self._group
@@ -224,6 +224,15 @@ class SimulatedHierarchy:
             if group.id == container and group.there:
                 return SimulatedCgroup(group, self._process)
         raise CgroupGone(f"there is no cgroup {paths['cpu']}")
+
+
+def read_sign(groups: Mapping[int, Group], fd: int) -> bytes:
+    """As escra_agent.directory.read, of the descriptor in ``SimulatedCgroup.sign``."""
+    group = groups.get(fd)
+    if group is None or not group.there:
+        raise OSError(errno.ENODEV, "No such device")
+    group.count()
+    return b"%d" % int(group.usage_usec)
 
 
 class SimulatedNotices:

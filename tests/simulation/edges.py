@@ -291,7 +291,11 @@ def install() -> None:
     _replace(escra_agent.originals, write_atomically=_write_atomically)
     _replace(escra_agent.standing, write_atomically=_write_atomically)
     _replace(escra_agent.sources, DockerWatcher=_Docker)
-    _replace(escra_agent.resting, WriteNotices=lambda: SimulatedNotices(machine().groups))
+    _replace(
+        escra_agent.resting,
+        WriteNotices=lambda: SimulatedNotices(machine().groups),
+        read=lambda fd: cgroups.read_sign(machine().groups, fd),
+    )
     _replace(escra_agent.memorykeeper, select=_standing_in(select, epoll=_epoll))
     pipe = _standing_in(os, write=cgroups.write_to_guard, set_blocking=lambda *_: None)
     _replace(escra_agent.guarding, subprocess=_standing_in(subprocess, Popen=_start_guard), os=pipe)
