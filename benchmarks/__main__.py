@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-NAMES = ("reaction", "honesty", "oom", "faults", "agent")
+NAMES = ("reaction", "honesty", "oom", "faults", "agent", "wire")
 
 # Beside --quick and --json.
 TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}}

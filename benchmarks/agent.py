@@ -13,12 +13,9 @@ both processes; what they share with others is in there (``pss_mib`` is without)
 """
 
 import contextlib
-import os
-import shutil
 import signal
 import statistics
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -29,12 +26,13 @@ import psutil
 
 from benchmarks.listener import Listener
 from benchmarks.pair import running_pair
+from benchmarks.tasks import built, numbered_cgroups, running_tasks
 from escra_agent.hierarchy import Hierarchy
 from tests.kernel_cgroups import KernelCgroup, controllers_enabled
 
 HERE = Path(__file__).parent
 SIZES = (100, 1000)
-# Share, wakes every (us), works for (us).
+# Share, and how long it sleeps and works in turns (us).
 MIX = {"idle": (0.90, 5_000_000, 100), "light": (0.08, 100_000, 100), "busy": (0.02, 100_000, 2_000)}
 LIMIT_MILLI, LIMIT_BYTES = 500, 256 << 20
 TURNS, TURN_S, WARM_UP_S = 5, 5.0, 8.0
@@ -58,24 +56,11 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def built(*names: str) -> Iterator[dict[str, str]]:
-    """The C programs of these names, by name."""
-    if shutil.which("cc") is None:
-        raise SystemExit("no C compiler: install one (Debian: gcc, libc6-dev)")
-    with tempfile.TemporaryDirectory(prefix="escra-bench-") as folder:
-        programs = {name: f"{folder}/{name}" for name in names}
-        for name, program in programs.items():
-            command = ["cc", "-O2", "-Wall", "-Wextra", "-o", program, str(HERE / f"{name}.c")]
-            subprocess.run(command, check=True)
-        yield programs
-
-
 def _size(hierarchy: Hierarchy, programs: dict[str, str], containers: int, turns: int) -> dict[str, Any]:
     with ExitStack() as stack:
-        groups = [_group(stack, hierarchy, n) for n in range(containers)]
-        kinds = kinds_of(containers)
-        stack.enter_context(running_tasks(programs["tasks"], groups, kinds))
+        groups = stack.enter_context(numbered_cgroups(hierarchy, containers))
+        work = [MIX[kind][1:] for kind in kinds_of(containers)]
+        stack.enter_context(running_tasks(programs["tasks"], zip(groups, work, strict=True)))
         listener = stack.enter_context(Listener(LIMIT_MILLI, LIMIT_BYTES))
         entries = "".join(
             f'[[cgroup]]\npath = "{group.path}"\napp = "bench"\nname = "c{n}"\n'
@@ -113,33 +98,11 @@ def _size(hierarchy: Hierarchy, programs: dict[str, str], containers: int, turns
     }
 
 
-def _group(stack: ExitStack, hierarchy: Hierarchy, n: int) -> KernelCgroup:
-    group = KernelCgroup(hierarchy, f"escra-bench-{os.getpid()}-{n}")
-    stack.callback(group.remove)
-    return group
-
-
 def kinds_of(containers: int) -> list[str]:
     """The names of the mix in their shares; what rounding leaves over is idle."""
     awake = {name: round(share * containers) for name, (share, _, _) in MIX.items() if name != "idle"}
     kinds = [name for name, count in awake.items() for _ in range(count)]
     return kinds + ["idle"] * (containers - len(kinds))
-
-
-@contextlib.contextmanager
-def running_tasks(program: str, groups: list[KernelCgroup], kinds: list[str]) -> Iterator[None]:
-    """One task in each cgroup."""
-    with subprocess.Popen([program], stdin=subprocess.PIPE, start_new_session=True) as tasks:
-        assert tasks.stdin is not None
-        for group, kind in zip(groups, kinds, strict=True):
-            _, wake_us, work_us = MIX[kind]
-            files = " ".join(str(directory / "cgroup.procs") for directory in group.directories)
-            tasks.stdin.write(f"{wake_us} {work_us} {files}\n".encode())
-        tasks.stdin.flush()
-        try:
-            yield
-        finally:
-            tasks.stdin.close()
 
 
 @contextlib.contextmanager

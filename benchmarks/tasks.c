@@ -1,7 +1,7 @@
 /* Tasks for many cgroups, from one cheap program.
 
-   Each line of stdin is "WAKE_US WORK_US FILE...": a task enters the cgroups of those cgroup.procs files, and
-   from then on wakes every WAKE_US and works for WORK_US.  All of them end with stdin. */
+   Each line of stdin is "PAUSE_US WORK_US FILE...": a task enters the cgroups of those cgroup.procs files, and
+   from then on sleeps for PAUSE_US and works for WORK_US in turns.  All of them end with stdin. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -31,14 +31,14 @@ static void enter(const char *file)
 	close(fd);
 }
 
-static void task(unsigned number, long wake_us, long work_us, char *files)
+static void task(unsigned number, long pause_us, long work_us, char *files)
 {
-	struct timespec pause = {wake_us / 1000000, wake_us % 1000000 * 1000};
+	struct timespec pause = {pause_us / 1000000, pause_us % 1000000 * 1000};
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (char *file = strtok(files, " \n"); file; file = strtok(NULL, " \n"))
 		enter(file);
 	srand(number);
-	usleep(rand() % wake_us); /* not all at once */
+	usleep(rand() % pause_us); /* not all at once */
 	for (;;) {
 		work(work_us);
 		nanosleep(&pause, NULL);
@@ -50,11 +50,11 @@ int main(void)
 	static char line[4096];
 	for (unsigned number = 1; fgets(line, sizeof line, stdin); number++) {
 		int read;
-		long wake_us, work_us;
-		if (sscanf(line, "%ld %ld %n", &wake_us, &work_us, &read) < 2)
+		long pause_us, work_us;
+		if (sscanf(line, "%ld %ld %n", &pause_us, &work_us, &read) < 2)
 			return 2;
 		if (fork() == 0)
-			task(number, wake_us, work_us, line + read);
+			task(number, pause_us, work_us, line + read);
 	}
 	return 0;
 }
