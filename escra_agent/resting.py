@@ -42,8 +42,11 @@ class Resting:
         self._suspect()
         woken = False
         for fd, text, tracked in self._asleep:
-            if tracked.resting and _says(fd, text):
-                continue
+            try:
+                if tracked.resting and read(fd) == text:
+                    continue
+            except OSError:
+                pass  # the visit finds out what it is
             woken, tracked.resting = True, False
             # Everything was as before until the last look at it.
             looked_usec = self._before_usec + time.monotonic_ns() // 1000 - self._now_usec
@@ -96,13 +99,6 @@ class Resting:
             if key not in self._tracked:
                 del self._watches[number]
                 self._notices.unwatch(number)
-
-
-def _says(fd: int, text: bytes) -> bool:
-    try:
-        return read(fd) == text
-    except OSError:
-        return False  # the visit finds out what it is
 
 
 def _memory_still(tracked: Tracked) -> bool:
