@@ -175,9 +175,9 @@ class Agent:
         while True:
             now = await self._ticker.next()
             self._resting.wake()
-            self._memory.tick()
-            # What it asked for leaves at the end of this round of the loop: somebody may be waiting.
-            await asyncio.sleep(0)
+            if self._memory.tick():
+                # What it asked for leaves at the end of this round of the loop at the latest (TLS).
+                await asyncio.sleep(0)
             self._keeper.tick()
             self._resting.settle()
             gone = self._keeper.gone + self._memory.gone

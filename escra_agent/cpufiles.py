@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from escra_agent.counters import Counters
-from escra_agent.directory import Directory, number, parse_fields, read, read_fields, read_number
+from escra_agent.directory import NUMBER, Directory, number, parse_fields, read, read_fields, read_number
 from escra_common.messages import CpuLimit
 from escra_common.units import MAX_PERIOD_USEC, MIN_PERIOD_USEC
 
@@ -61,7 +61,7 @@ class CpuFilesV1:
 
     def read(self, known: CpuLimit | None, fresh: bool) -> Counters:
         limit = known or self._limit(fresh)
-        self._used = read(self._usage)
+        self._used = read(self._usage, NUMBER)
         stat = read_fields(self._stat)
         return Counters(
             time.monotonic_ns() // 1000,

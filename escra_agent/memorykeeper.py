@@ -43,6 +43,7 @@ class MemoryKeeper:
         self._epoll = select.epoll()
         self._keys: dict[int, int] = {}
         self._linked = False
+        self._asked = 0
         self._departed = 0
         self._before = time.monotonic()
         self._trouble = ""
@@ -81,8 +82,9 @@ class MemoryKeeper:
 
     # ---- each tick -----------------------------------------------------------------
 
-    def tick(self) -> None:
-        now = time.monotonic()
+    def tick(self) -> bool:
+        """Whether it asked for memory: somebody may be waiting."""
+        now, asked_before = time.monotonic(), self._asked
         self._guarding.alive(now)
         for tracked in self._roster.awake():
             if (memory := tracked.memory) is not None:
@@ -98,6 +100,7 @@ class MemoryKeeper:
         if self._guarding.trouble != self._trouble:
             self._trouble = self._guarding.trouble
             log.warning("memory guard", reason=self._trouble or "it runs again")
+        return self._asked != asked_before
 
     def _visit(self, tracked: Tracked, memory: TrackedMemory, now: float) -> None:
         if memory.settled:
@@ -204,6 +207,7 @@ class MemoryKeeper:
                 plan.looked(group.cache_bytes(), now)
             before = plan.denied
             if (need := plan.need(now, paused=stalled, seen_usec=int(now * 1e6))) is not None:
+                self._asked += 1
                 self._send(need)
             if plan.denied is not None and plan.denied is not before:
                 log.warning("no more memory", container=tracked.candidate.name, reason=plan.denied.reason)

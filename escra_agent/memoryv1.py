@@ -6,7 +6,16 @@ import select
 from pathlib import Path
 
 from escra_agent.counters import MemoryReading
-from escra_agent.directory import Directory, Remembered, number, parse_fields, read, read_fields, read_number
+from escra_agent.directory import (
+    NUMBER,
+    Directory,
+    Remembered,
+    number,
+    parse_fields,
+    read,
+    read_fields,
+    read_number,
+)
 from escra_agent.guard import turn_killer_on
 from escra_agent.memoryfiles import Pulse, limit_bytes, optional_limit, size
 from escra_common.messages import MemoryLimit
@@ -41,7 +50,7 @@ class MemoryFilesV1:
         self._pulse = Pulse(0, False, False, 0)
 
     def pulse(self, fresh: bool) -> Pulse:
-        text = read(self._used)
+        text = read(self._used, NUMBER)
         if text == self._text and self._calm and not fresh:
             return self._pulse
         used = size(number(text))
@@ -55,7 +64,7 @@ class MemoryFilesV1:
         return self._pulse
 
     def still(self) -> bool:
-        return read(self._used) == self._text
+        return read(self._used, NUMBER) == self._text
 
     def read(self) -> MemoryReading:
         used, stalled, armed, kills, _ = self.pulse(True)

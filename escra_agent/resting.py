@@ -43,7 +43,7 @@ class Resting:
         woken = False
         for fd, text, tracked in self._asleep:
             try:
-                if tracked.resting and read(fd) == text:
+                if tracked.resting and read(fd, len(text) + 1) == text:
                     continue
             except OSError:
                 pass  # the visit finds out what it is

@@ -294,7 +294,7 @@ def install() -> None:
     _replace(
         escra_agent.resting,
         WriteNotices=lambda: SimulatedNotices(machine().groups),
-        read=lambda fd: cgroups.read_sign(machine().groups, fd),
+        read=lambda fd, most: cgroups.read_sign(machine().groups, fd),
     )
     _replace(escra_agent.memorykeeper, select=_standing_in(select, epoll=_epoll))
     pipe = _standing_in(os, write=cgroups.write_to_guard, set_blocking=lambda *_: None)
