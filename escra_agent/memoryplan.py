@@ -198,8 +198,10 @@ class MemoryPlan:
 
     @property
     def quiet(self) -> bool:
-        """Whether time alone changes nothing here."""
-        return self.asked is None and self.denied is None and self._use.over and self._need.over
+        """Whether time alone changes nothing here, and the cache is known."""
+        waits = self.asked is not None or self.denied is not None
+        looked = self.used_bytes == self._looked_at_use
+        return looked and not waits and self._use.over and self._need.over
 
     # ---- a denial, and its end -----------------------------------------------------
 
