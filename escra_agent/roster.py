@@ -46,8 +46,9 @@ class Roster:
         # Why the present original of these is not on disk.
         self._unrecorded: dict[int, str] = {}
         self.tracked: dict[int, Tracked] = {}
-        # How many were let go of so far.
+        # How many were let go of so far, and who wants to know.
         self.departed = 0
+        self.on_departure: Callable[[], None] = lambda: None
         self.gate = Gate(self.tracked, announce, caps)
         # What a cgroup that nothing is recorded of had before Escra, where its present limit is ours.
         self.original_behind: Callable[[Cgroup, str], Original | None] = lambda cgroup, boot_id: None
@@ -96,6 +97,7 @@ class Roster:
         if self.tracked.pop(tracked.key, None) is None:
             return
         self.departed += 1
+        self.on_departure()
         tracked.resting = False
         done = not give_back or await self._give_back(tracked)
         self._announce(Gone(tracked.key))

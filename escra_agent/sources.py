@@ -103,9 +103,9 @@ class CgroupSource:
         self._said: dict[str, str] = {}
         self._waited: set[str] = set()
         self._scanning = asyncio.Lock()
-        # Then a scan can find nothing, until one departs.
-        self._all_found = False
-        self._departed = 0
+        # Otherwise a scan can find nothing.
+        self._missing = asyncio.Event()
+        roster.on_departure = self._missing.set
 
     async def configure(self, entries: list[CgroupConfig]) -> None:
         """What is not listed any more is given back; what is listed otherwise is taken in anew."""
@@ -114,19 +114,19 @@ class CgroupSource:
             if wanted.get(container_id) != entry and (tracked := self._roster.find(container_id)):
                 await self._roster.detach(tracked, give_back=True)
         self._entries = wanted
+        self._missing.set()
         self._said.clear()
         await self.scan()
 
     async def run(self) -> None:
         while True:
+            await self._missing.wait()
             await asyncio.sleep(SCAN_S)
-            if not self._all_found or self._departed != self._roster.departed:
-                await self.scan()
+            await self.scan()
 
     async def scan(self) -> None:
         """Take in the configured cgroups that exist and are not looked after yet."""
         async with self._scanning:
-            self._departed = self._roster.departed
             known = {tracked.candidate.id for tracked in self._roster.tracked.values()}
             found = []
             for container_id, entry in self._entries.items():
@@ -134,8 +134,8 @@ class CgroupSource:
                     found.append(Candidate(container_id, entry.title, _opened(cgroup), entry.labels()))
             if found:
                 await self._roster.attach(found)
-            missing = self._entries.keys() - {t.candidate.id for t in self._roster.tracked.values()}
-            self._all_found = not missing
+            if not self._entries.keys() - {t.candidate.id for t in self._roster.tracked.values()}:
+                self._missing.clear()
 
     def _try(self, container_id: str, entry: CgroupConfig) -> Cgroup | None:
         try:
