@@ -49,12 +49,19 @@ class Roster:
         # Why the present original of these is not on disk.
         self._unrecorded: dict[int, str] = {}
         self.tracked: dict[int, Tracked] = {}
+        # How many were let go of so far, and who wants to know.
+        self.departed = 0
+        self.on_departure: Callable[[], None] = lambda: None
         self.gate = Gate(self.tracked, announce, caps)
         # What a cgroup that nothing is recorded of had before Escra, where its present limit is ours.
         self.original_behind: Callable[[Cgroup, str], Original | None] = lambda cgroup, boot_id: None
 
     def find(self, container_id: str) -> Tracked | None:
         return next((t for t in self.tracked.values() if t.candidate.id == container_id), None)
+
+    def awake(self) -> list[Tracked]:
+        """Those that a tick visits."""
+        return [tracked for tracked in self.tracked.values() if not tracked.resting]
 
     @property
     def unclaimed(self) -> bool:
@@ -111,6 +118,9 @@ class Roster:
         """Let go of a container: it ended, or, with ``give_back``, it is not ours to manage any more."""
         if self.tracked.pop(tracked.key, None) is None:
             return
+        self.departed += 1
+        self.on_departure()
+        tracked.resting = False
         done = not give_back or await self._give_back(tracked)
         self._announce(Gone(tracked.key))
         log.info(
@@ -132,7 +142,7 @@ class Roster:
         memory: MemoryLimit | None = None,
     ) -> None:
         """Its name or its wishes changed, or somebody gave it other limits of its own (docker update)."""
-        tracked.candidate = candidate
+        tracked.candidate, tracked.resting = candidate, False
         if cpu is not None:
             tracked.original = cpu
         if memory is not None and tracked.memory is not None:
@@ -211,7 +221,7 @@ class Roster:
         return not await self._give_memory_back(tracked) and cpu_done
 
     def _give_cpu_back(self, tracked: Tracked) -> bool:
-        tracked.plan = Plan(None)
+        tracked.plan, tracked.resting = Plan(None), False
         known = self._store.get(tracked.key)
         if known is None:
             return True

@@ -1,13 +1,11 @@
 """Asks a Docker Engine what it is."""
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import aiodocker
-import aiohttp
+import msgspec
 
+from escra_common.dockerhttp import NotHttp, get
 from escra_controller.doctor.facts import Docker
 
 DOCKER_S = 3.0
@@ -21,12 +19,15 @@ def read_docker(socket: str) -> Docker:
 
 async def _ask_docker(socket: str) -> Docker:
     try:
-        async with aiodocker.Docker(url=f"unix://{socket}") as docker, asyncio.timeout(DOCKER_S):
-            info: Mapping[str, Any] = await docker.system.info()
+        async with asyncio.timeout(DOCKER_S):
+            status, body = await get(socket, "/info")
+        info = msgspec.json.decode(body, type=dict)
     except TimeoutError:
         return Docker(socket, f"none within {DOCKER_S:g} s")
-    except (aiodocker.DockerError, aiohttp.ClientError, OSError, ValueError) as error:
+    except (OSError, NotHttp, msgspec.DecodeError) as error:
         return Docker(socket, str(error) or type(error).__name__)
+    if status != 200:
+        return Docker(socket, str(info.get("message", f"status {status}")))
     return Docker(
         socket,
         version=str(info.get("ServerVersion", "?")),
