@@ -5,7 +5,7 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from escra_common.tls import Credentials
 from escra_common.units import cores
 from escra_controller import client
 from escra_controller.config import ControllerConfig, load_config
-from escra_controller.control import control_socket, serve
+from escra_controller.control import Reply, control_socket, serve
 from escra_controller.engine import Engine
 from escra_controller.events import (
     AppResized,
@@ -34,7 +34,7 @@ from escra_controller.events import (
     Secured,
     Ticked,
 )
-from escra_controller.history import history_row
+from escra_controller.history import Logbook, history_row
 from escra_controller.leadership import LOST_GRACE_S, Leadership
 from escra_controller.metrics.exporter import Exporter
 from escra_controller.metrics.gathering import gather
@@ -42,13 +42,19 @@ from escra_controller.metrics.page import Page, process
 from escra_controller.metrics.series import Family, Ticks, controller
 from escra_controller.metrics.series import Standing as Condition
 from escra_controller.metrics.tally import Tally
+from escra_controller.past import OPS as PAST
+from escra_controller.past import Past
 from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
 from escra_controller.reception import Reception, listening_sockets
+from escra_controller.recorder import OPS as RECORDER_OPS
+from escra_controller.recorder import Recorders
 from escra_controller.server import AgentServer
+from escra_controller.shadow import Shadow
 from escra_controller.state import Refused
 
 TICK_S = 0.1
 HISTORY_TICKS = 100
+CONTAINERS_TICKS = 50
 
 log = structlog.get_logger()
 
@@ -71,7 +77,11 @@ class Controller:
         self._page = Page(self._gather)
         self._exporter = Exporter(config.listen.metrics, self._page.read)
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
+        self._shadow = Shadow(self._engine, config.memory, self._started_at)
         self._desk = self._new_desk()
+        self._logbook = Logbook(lambda key: self._shadow.would(key))
+        self._past = Past()
+        self._recorders = Recorders()
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
@@ -116,6 +126,7 @@ class Controller:
         if self._leadership.remembers:
             grace_s = 0.0  # who is not back yet is counted all the same
         self._engine = Engine(config.policy, now, grace_s, config.memory, self._leadership.bounds)
+        self._shadow = Shadow(self._engine, config.memory, now)
         self._desk = self._new_desk()
         self._handle(AppsConfigured(config.specs()))
         for app, size in self._leadership.recovered.sizes.items():
@@ -136,7 +147,7 @@ class Controller:
             self._server.lead(self._leadership.epoch)
 
     def _new_desk(self) -> Desk:
-        return Desk(self._engine, self._started_at, self._standing)
+        return Desk(self._engine, self._started_at, self._standing, self._shadow.would)
 
     def _standing(self) -> Standing:
         leadership = self._leadership
@@ -175,9 +186,15 @@ class Controller:
             now = await ticker.next()
             if self._leadership.role == "leader":
                 self._handle(Ticked())
+                self._logbook.look(self._engine, now)
                 if ticker.count % HISTORY_TICKS == 0:
-                    rows = (history_row(app, time.time()) for app in self._engine.apps.values())
-                    self._leadership.store.sample(rows)
+                    wall = time.time()
+                    self._leadership.store.sample(
+                        history_row(app, wall) for app in self._engine.apps.values()
+                    )
+                if ticker.count % CONTAINERS_TICKS == 0:
+                    rows = self._logbook.rows(self._engine, time.time(), now)
+                    self._leadership.store.sample(containers=rows)
             self._watchdog.ping(now)
             if ticker.count % 10 == 0:
                 status(self._summary())
@@ -187,6 +204,9 @@ class Controller:
         instructions = self._engine.handle(event, began)
         self._page.decisions.observe(time.monotonic() - began)
         self._follow(instructions)
+        # Who waits for an order does not wait for what only would be.
+        self._follow(self._shadow.handle(event, began))
+        self._recorders.hear(event, began)
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:
         decisions, orders, bounds = [], [], []
@@ -217,7 +237,9 @@ class Controller:
 
         self._leadership.store.secure({(b.host, b.app): b.bound for b in bounds}, done)
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any]) -> Reply | Awaitable[Reply]:
+        if request.get("op") in PAST and self._leadership.role == "leader":
+            return self._recall(request)
         try:
             data, instructions = self._asked(request)
         except NoSuchThing as error:
@@ -227,6 +249,12 @@ class Controller:
         self._follow(instructions)
         return {"ok": True, "data": data}
 
+    async def _recall(self, request: dict[str, Any]) -> Reply:
+        try:
+            return {"ok": True, "data": await self._past.answer(self._leadership.store, request)}
+        except (EscraError, msgspec.ValidationError) as error:
+            return {"ok": False, "error": str(error), "code": client.FAILED}
+
     def _asked(self, request: dict[str, Any]) -> tuple[Any, list[Instruction]]:
         leadership = self._leadership
         if request.get("op") == "promote":
@@ -235,9 +263,14 @@ class Controller:
             return {"epoch": leadership.epoch, "hosts": sorted(leadership.met_hosts)}, []
         if leadership.role != "leader" and request.get("op") != "status":
             raise Refused("this controller is a standby; ask the one that leads")
-        answer = self._desk.answer(request, time.monotonic(), time.time())
+        now, wall = time.monotonic(), time.time()
+        if request.get("op") in RECORDER_OPS:
+            return self._recorders.answer(request, self._engine, self._config.memory, now, wall), []
+        answer = self._desk.answer(request, now, wall)
         if request.get("op") == "set":
-            leadership.store.size(request["app"], request.get("cpu_milli"), request.get("memory_bytes"))
+            size = request["app"], request.get("cpu_milli"), request.get("memory_bytes")
+            leadership.store.size(*size)
+            self._recorders.hear(AppResized(*size), now)
         return answer
 
     def _reload(self) -> None:
@@ -300,10 +333,14 @@ def _log_decisions(decisions: Iterable[Decision]) -> None:
 
 def _log_decision(decision: Decision) -> None:
     kind = _KINDS.get(decision.rule, "limit_changed")
+    event = "limit changed" if kind == "limit_changed" else decision.cause
+    if decision.observed:
+        event = "would change" if kind == "limit_changed" else f"only observed: {event}"
+        kind = "limit_observed"
     amount: Callable[[int], float] = cores if decision.resource == "cpu" else int
-    emit = log.info if kind == "limit_changed" else log.warning
+    emit = log.info if kind in ("limit_changed", "limit_observed") else log.warning
     emit(
-        "limit changed" if kind == "limit_changed" else decision.cause,
+        event,
         kind=kind,
         app=decision.app,
         container=decision.container,

@@ -103,6 +103,8 @@ class App:
     unmet: dict[MemberKey, tuple[Wish, float]] = field(default_factory=dict)
     refills: Recent = field(default_factory=Recent)
     counted: Recent = field(default_factory=Recent)
+    # Since the controller began, also of containers that are gone: see Memory.
+    oom_averted: int = 0
     shared_at: float = float("-inf")
     secured_at: float = float("-inf")
     # Taken out of the configuration; kept until nothing is counted any more.
@@ -208,15 +210,18 @@ class App:
         return max_min(self.spec.memory, claims)
 
 
-def classify(info: Container, apps: Having[str]) -> tuple[State, str]:
-    """The state of a container that nobody has admitted yet, and what is wrong with it, if anything is."""
+def classify(info: Container, apps: Having[str], observed: Having[str] = ()) -> tuple[State, str]:
+    """The state of a container that nobody has admitted yet, and what is wrong with it, if anything is.
+
+    ``observed`` are those of ``apps`` whose containers are only looked at.
+    """
     if info.problem:
         return "invalid", info.problem
     if info.mode == "off":
         return "off", ""
     if info.app not in apps:
         return "unknown-app", f"no [apps.{info.app}] in the controller's configuration"
-    if info.mode == "observe":
+    if info.mode == "observe" or info.app in observed:
         return "observe", ""
     if info.pinned:
         return "pinned", "pinned to processors by its cpuset; its quota is left alone"

@@ -45,6 +45,7 @@ PURE = [
             "engine",
             "events",
             "history",
+            "imagined",
             "ledger",
             "membership",
             "memory",
@@ -56,16 +57,27 @@ PURE = [
             "pools",
             "queries",
             "recent",
+            "recorder",
+            "recording",
             "registry",
             "render",
+            "report.model",
+            "report.page",
+            "report.style",
+            "report.svg",
+            "report.words",
+            "replay",
             "rounds",
             "rows",
+            "shadow",
             "sharing",
             "simulated",
             "state",
             "storage.values",
             "strangers",
             "views",
+            "whatif",
+            "would",
         )
     ),
 ]
@@ -73,8 +85,8 @@ PURE = [
 # fmt: off
 HARMLESS = {
     "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib",
-    "enum", "fractions", "functools", "heapq", "itertools", "json", "math", "operator", "random", "re",
-    "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
+    "enum", "fractions", "functools", "heapq", "html", "itertools", "json", "math", "operator", "random",
+    "re", "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
 }
 # fmt: on
 PACKAGES = ("escra_common", "escra_agent", "escra_controller")
