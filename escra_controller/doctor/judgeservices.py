@@ -256,6 +256,9 @@ def _socket(socket: Socket) -> Iterator[Finding]:
             "there is no group escra: only root can use the escra command",
             "cp systemd/escra.sysusers.conf /usr/lib/sysusers.d/escra.conf; systemd-sysusers",
         )
+    if "permission denied" in socket.error:
+        yield Finding("answers", "warn", socket.error, "sudo escra doctor")
+        return
     if socket.error:
         yield Finding("answers", "bad", socket.error, "systemctl status escra-controller")
         return

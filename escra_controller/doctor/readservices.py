@@ -5,6 +5,7 @@ The configuration is judged by the daemons' own `check-config`, as a person woul
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,10 +19,7 @@ from escra_common.tls import TlsConfig, expiries
 from escra_controller.doctor.facts import Daemon, Folder, Tls
 
 COMMAND_S = 10.0
-_PROPERTIES = (
-    "LoadState,ActiveState,UnitFileState,MainPID,NRestarts,WatchdogUSec,ExecMainStatus,StatusText,"
-    "LoadCredential"
-)
+_PROPERTIES = "LoadState,ActiveState,UnitFileState,MainPID,NRestarts,WatchdogUSec,ExecMainStatus,StatusText"
 
 
 def read_daemon(name: Literal["agent", "controller"], path: Path, *, systemd: bool) -> Daemon | None:
@@ -64,12 +62,21 @@ def _unit(unit: str) -> dict[str, str] | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_S)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found: dict[str, str] = {}
-    for line in done.stdout.splitlines():
-        key, _, value = line.partition("=")
-        # One line for each credential.
-        found[key] = f"{found[key]} {value}" if key == "LoadCredential" and key in found else value
-    return found if found.get("LoadState") == "loaded" else None
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    if found.get("LoadState") != "loaded":
+        return None
+    return found | {"LoadCredential": _credentials(unit)}
+
+
+def _credentials(unit: str) -> str:
+    """``NAME:PATH`` of each, from the unit's files: `systemctl show` calls them unprintable."""
+    try:
+        done = subprocess.run(
+            ["systemctl", "cat", f"{unit}.service"], capture_output=True, text=True, timeout=COMMAND_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return " ".join(re.findall(r"(?m)^LoadCredential=(\S+:\S+)$", done.stdout))
 
 
 def read_folder(path: Path) -> Folder:

@@ -16,8 +16,10 @@ def findings(host: Host, *, status: tuple[int, ...]) -> dict[str, dict[str, str]
 
 
 def test_an_installed_host_has_nothing_bad(host: Host, start: StartContainer) -> None:
+    host.run("systemctl enable -q escra-agent escra-controller")
     start("examined", busy=False)
     found = findings(host, status=(0, 5))
+    host.run("systemctl disable -q escra-agent escra-controller")
     assert [row for row in found.values() if row["severity"] == "bad"] == []
     for check in (
         "cgroup",
