@@ -36,10 +36,12 @@ from escra_controller.events import (
 )
 from escra_controller.history import history_row
 from escra_controller.leadership import LOST_GRACE_S, Leadership
-from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
+from escra_controller.queries import Desk, NoSuchThing, Promote, Standing, Watch
 from escra_controller.reception import Reception, listening_sockets
 from escra_controller.server import AgentServer
 from escra_controller.state import Refused
+from escra_controller.streaming import Replies
+from escra_controller.watching import Pictures
 
 TICK_S = 0.1
 HISTORY_TICKS = 100
@@ -62,6 +64,7 @@ class Controller:
         self._watchdog = Watchdog()
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
         self._desk = self._new_desk()
+        self._pictures = Pictures(lambda: self._desk)
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
@@ -201,8 +204,11 @@ class Controller:
 
         self._leadership.store.secure({(b.host, b.app): b.bound for b in bounds}, done)
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Replies:
         try:
+            if request.get("op") == "watch":
+                self._refuse_unless_leading()
+                return self._pictures.replies(msgspec.convert(request, Watch))
             data, instructions = self._asked(request)
         except NoSuchThing as error:
             return {"ok": False, "error": str(error), "code": client.NO_SUCH_THING}
@@ -217,12 +223,16 @@ class Controller:
             hosts = msgspec.convert(request, Promote).hosts.split(",")
             leadership.promote(host.strip() for host in hosts if host.strip())
             return {"epoch": leadership.epoch, "hosts": sorted(leadership.met_hosts)}, []
-        if leadership.role != "leader" and request.get("op") != "status":
-            raise Refused("this controller is a standby; ask the one that leads")
+        if request.get("op") != "status":
+            self._refuse_unless_leading()
         answer = self._desk.answer(request, time.monotonic(), time.time())
         if request.get("op") == "set":
             leadership.store.size(request["app"], request.get("cpu_milli"), request.get("memory_bytes"))
         return answer
+
+    def _refuse_unless_leading(self) -> None:
+        if self._leadership.role != "leader":
+            raise Refused("this controller is a standby; ask the one that leads")
 
     def _reload(self) -> None:
         """A bad file changes nothing."""

@@ -152,6 +152,19 @@ def _role(data: Row) -> str:
 
 def explain(data: Row, now: float, paint: Paint = plain) -> list[str]:
     """Why this container has these limits; ``now`` in unix seconds."""
+    lines = [*standing(data, paint), ""]
+    if not data["decisions"]:
+        return [*lines, "No decision about its limits yet."]
+    return [*lines, "Decisions in cores and bytes, newest last:", *decisions(data["decisions"], now, paint)]
+
+
+def decisions(rows: Sequence[Row], now: float, paint: Paint = plain) -> list[str]:
+    """About one container, in the order given."""
+    return table(_DECISIONS, [_decision(row, now) for row in rows], paint=paint)
+
+
+def standing(data: Row, paint: Paint = plain) -> list[str]:
+    """What one container has, uses and may have."""
     row = data["container"]
     label = state(row["state"])
     lines = [
@@ -162,12 +175,7 @@ def explain(data: Row, now: float, paint: Paint = plain) -> list[str]:
         *_explain_memory(row, data["memory"]),
     ]
     problems = (row.get("problem"), row["memory"].get("problem"))
-    lines += [f"  {paint('problem', 'bad')}: {clean(problem)}" for problem in problems if problem]
-    lines.append("")
-    if not data["decisions"]:
-        return [*lines, "No decision about its limits yet."]
-    rows = [_decision(decision, now) for decision in data["decisions"]]
-    return [*lines, "Decisions in cores and bytes, newest last:", *table(_DECISIONS, rows, paint=paint)]
+    return lines + [f"  {paint('problem', 'bad')}: {clean(problem)}" for problem in problems if problem]
 
 
 def _explain_cpu(usage: Row, cpu: Row) -> list[str]:
