@@ -10,6 +10,7 @@ from escra_common import __version__
 from escra_common.units import parse_bytes, parse_cpu
 from escra_controller import views
 from escra_controller.asking import Asker, shared, watched
+from escra_controller.top.command import top
 
 DEGRADED = 5
 FOLLOW_S = 0.3
@@ -153,6 +154,8 @@ def demo(seconds: float, simulated: bool) -> None:
 
     sys.exit(play(seconds, simulated=simulated))
 
+
+main.add_command(top)
 
 if __name__ == "__main__":
     main()

@@ -152,19 +152,6 @@ def _role(data: Row) -> str:
 
 def explain(data: Row, now: float, paint: Paint = plain) -> list[str]:
     """Why this container has these limits; ``now`` in unix seconds."""
-    lines = [*standing(data, paint), ""]
-    if not data["decisions"]:
-        return [*lines, "No decision about its limits yet."]
-    return [*lines, "Decisions in cores and bytes, newest last:", *decisions(data["decisions"], now, paint)]
-
-
-def decisions(rows: Sequence[Row], now: float, paint: Paint = plain) -> list[str]:
-    """About one container, in the order given."""
-    return table(_DECISIONS, [_decision(row, now) for row in rows], paint=paint)
-
-
-def standing(data: Row, paint: Paint = plain) -> list[str]:
-    """What one container has, uses and may have."""
     row = data["container"]
     label = state(row["state"])
     lines = [
@@ -175,7 +162,16 @@ def standing(data: Row, paint: Paint = plain) -> list[str]:
         *_explain_memory(row, data["memory"]),
     ]
     problems = (row.get("problem"), row["memory"].get("problem"))
-    return lines + [f"  {paint('problem', 'bad')}: {clean(problem)}" for problem in problems if problem]
+    lines += [f"  {paint('problem', 'bad')}: {clean(problem)}" for problem in problems if problem]
+    lines.append("")
+    if not data["decisions"]:
+        return [*lines, "No decision about its limits yet."]
+    return [*lines, "Decisions in cores and bytes, newest last:", *decisions(data["decisions"], now, paint)]
+
+
+def decisions(rows: Sequence[Row], now: float, paint: Paint = plain) -> list[str]:
+    """About one container, in the order given."""
+    return table(_DECISIONS, [_decision(row, now) for row in rows], paint=paint)
 
 
 def _explain_cpu(usage: Row, cpu: Row) -> list[str]:

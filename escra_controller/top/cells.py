@@ -58,7 +58,7 @@ def fitted_line(pieces: Sequence[Piece], width: int) -> Line:
 def amount_bar(
     used: float | None, limit: float | None, held: float | None, top: float, width: int, *, ascii_only: bool
 ) -> Line:
-    """Use, and what is free up to the limit in force, on a scale to ``top``; what is close to it stands out."""
+    """Use, and what is free up to the limit in force, on a scale to ``top``; close to it stands out."""
     use = used or 0.0
     bound = held if held is not None else limit
     bound = use if bound is None else bound

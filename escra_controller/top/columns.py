@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from escra_controller import views
 from escra_controller.render import duration, percent
@@ -52,9 +53,7 @@ def _number(of: Callable[[Item], str], look: Callable[[Item], Look] = lambda ite
 
 def _bar(use: Use, top: float | None, width: int, scale: Scale) -> Line:
     own = use.limit or use.held or use.used or 1.0
-    return amount_bar(
-        use.used, use.limit, use.held, top or own, width, ascii_only=scale.ascii_only
-    )
+    return amount_bar(use.used, use.limit, use.held, top or own, width, ascii_only=scale.ascii_only)
 
 
 def _cpu_bar(item: Item, trace: Trace, width: int, scale: Scale) -> Line:
@@ -72,9 +71,8 @@ def _cpu_trace(item: Item, trace: Trace, width: int, scale: Scale) -> Line:
 
 def _memory_trace(item: Item, trace: Trace, width: int, scale: Scale) -> Line:
     top = scale.memory or item.memory.limit or 0.0
-    kills = [0.0, *trace.oom_kills]
-    killed = [float(now > before) for before, now in zip(kills[1:], kills[2:], strict=False)]
-    marks = [0.0, *killed] if trace.oom_kills else []
+    killed = [now > before for before, now in pairwise(trace.oom_kills)]
+    marks = [False, *killed] if trace.oom_kills else []
     return trace_line(trace.memory, marks, top, width, ascii_only=scale.ascii_only)
 
 
@@ -84,13 +82,6 @@ def _marks(item: Item, trace: Trace, width: int, scale: Scale) -> Line:
         ("T" if item.throttled else " ", "warn"),
         ("K" if trace.was_killed else " ", "bad"),
     ]
-
-
-def _amounts(use: Use, short: Callable[[float | None, str], str], *, all_three: bool = False) -> str:
-    parts = [short(use.used, "-"), short(use.limit, "max")]
-    if all_three:
-        parts.insert(1, short(use.held, "-"))
-    return "/".join(parts)
 
 
 def _state_look(item: Item) -> Look:
@@ -108,28 +99,33 @@ def _oom_look(item: Item) -> Look:
 _MARKS = Column("", _marks, 2, 2)
 _CPU_BAR = Column("CPU", _cpu_bar, 8, 24, sort="cpu")
 _CPU_TRACE = Column("PAST", _cpu_trace, 8, 60, rank=1)
-_THROTTLED = Column("THR", _number(lambda i: percent(i.throttled), _throttled_look), 4, 4, 0, True, "throttled")
+_THROTTLED = Column(
+    "THR", _number(lambda i: percent(i.throttled), _throttled_look), 4, 4, 0, True, "throttled"
+)
 _MEMORY_BAR = Column("MEMORY", _memory_bar, 8, 24, sort="memory")
 _MEMORY_TRACE = Column("PAST", _memory_trace, 8, 60, rank=2)
-_OOM = Column("OOM", _number(lambda i: str(i.oom_kills), _oom_look), 4, 4, 3, True, "oom")
+_OOM = Column("OOM", _number(lambda i: str(i.oom_kills), _oom_look), 4, 4, 0, True, "oom")
 _COUNT = Column("CONT", _number(lambda i: str(i.containers)), 4, 5, 4, True)
 
 
-def _cpu(all_three: bool) -> Column:
-    def amounts(item: Item) -> str:
-        return _amounts(item.cpu, short_cores, all_three=all_three)
-
-    size = 14 if all_three else 9
-    title = "USE/HELD/LIMIT" if all_three else "USE/LIMIT"
-    return Column(title, _number(amounts), size, size, 0, True, "limit")
-
-
-def _memory(all_three: bool) -> Column:
-    def amounts(item: Item) -> str:
-        return _amounts(item.memory, short_bytes, all_three=all_three)
-
-    size = 14 if all_three else 9
-    return Column("USE/HELD/LIMIT" if all_three else "USE/LIMIT", _number(amounts), size, size, 0, True)
+_CPU = Column(
+    "USE/LIMIT",
+    _number(lambda i: f"{short_cores(i.cpu.used)}/{short_cores(i.cpu.limit, 'max')}"),
+    9,
+    9,
+    right=True,
+    sort="limit",
+)
+_MEMORY = Column(
+    "USE/LIMIT",
+    _number(lambda i: f"{short_bytes(i.memory.used)}/{short_bytes(i.memory.limit, 'max')}"),
+    9,
+    9,
+    right=True,
+)
+# What is handed out of the limit.
+_CPU_HELD = Column("HELD", _number(lambda i: short_cores(i.cpu.held)), 4, 4, 6, True)
+_MEMORY_HELD = Column("HELD", _number(lambda i: short_bytes(i.memory.held)), 4, 4, 7, True)
 
 
 def _seen(item: Item) -> str:
@@ -143,11 +139,13 @@ COLUMNS: dict[Kind, tuple[Column, ...]] = {
         Column("NAME", _text(lambda i: i.name), 8, 30, sort="name"),
         _COUNT,
         _CPU_BAR,
-        _cpu(True),
+        _CPU,
+        _CPU_HELD,
         _CPU_TRACE,
         _THROTTLED,
         _MEMORY_BAR,
-        _memory(True),
+        _MEMORY,
+        _MEMORY_HELD,
         _MEMORY_TRACE,
         _OOM,
     ),
@@ -158,11 +156,11 @@ COLUMNS: dict[Kind, tuple[Column, ...]] = {
         Column("HOST", _text(lambda i: i.host), 8, 16, rank=5, sort="host"),
         Column("STATE", _text(lambda i: views.state(i.state).text, _state_look), 8, 15, rank=6, sort="state"),
         _CPU_BAR,
-        _cpu(False),
+        _CPU,
         _CPU_TRACE,
         _THROTTLED,
         _MEMORY_BAR,
-        _memory(False),
+        _MEMORY,
         _MEMORY_TRACE,
         _OOM,
     ),
@@ -172,11 +170,13 @@ COLUMNS: dict[Kind, tuple[Column, ...]] = {
         Column("STATE", _text(lambda i: i.state, _state_look), 9, 9, sort="state"),
         _COUNT,
         _CPU_BAR,
-        _cpu(False),
+        _CPU,
+        _CPU_HELD,
         _CPU_TRACE,
         _THROTTLED,
         _MEMORY_BAR,
-        _memory(False),
+        _MEMORY,
+        _MEMORY_HELD,
         _MEMORY_TRACE,
         _OOM,
         Column("SEEN", _number(_seen), 5, 6, 5, True),

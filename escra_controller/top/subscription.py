@@ -1,4 +1,4 @@
-"""The pictures a controller sends, for as long as somebody wants them: through restarts and lost connections."""
+"""The pictures a controller sends, for as long as somebody wants them: through lost connections, too."""
 
 import asyncio
 import contextlib
