@@ -1,6 +1,5 @@
 """The command ``escra top``.  What draws on a terminal is loaded only when there is one."""
 
-import asyncio
 import importlib.util
 import os
 import sys
@@ -9,6 +8,7 @@ from typing import Any
 import click
 
 from escra_controller.asking import Asker, shared
+from escra_controller.client import QueryError
 
 SORTS = ("cpu", "limit", "throttled", "memory", "oom", "name", "app", "host", "state")
 
@@ -30,7 +30,8 @@ SORTS = ("cpu", "limit", "throttled", "memory", "oom", "name", "app", "host", "s
 @shared
 def top(interval: float, count: int | None, plain: bool, sort: str, words: str, **options: Any) -> None:
     """Applications, containers and hosts, live on the whole screen; ? there says what the keys do."""
-    from escra_controller.client import QueryError
+    import asyncio  # what only this command needs is not loaded for a table
+
     from escra_controller.top.subscription import Subscription
 
     asker = Asker(**options)
