@@ -32,8 +32,8 @@ class Pictures:
                 about = self._desk().explain(watch.explain, watch.host, watch.limit, now, time.time())
                 yield {"ok": True, "data": {"explain": about}}
             now = time.monotonic()
-            # A timer may be early by a hair: no beat comes twice.  A slow reader's have passed meanwhile.
-            beat = max(beat, math.floor(now / watch.interval_s)) + 1
+            # Those that a slow reader missed have passed, and so has one that would bring the same picture.
+            beat = max(beat, math.floor((now + FRESH_S) / watch.interval_s)) + 1
             await asyncio.sleep(beat * watch.interval_s - now)
 
     async def _latest(self) -> bytes:

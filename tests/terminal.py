@@ -20,7 +20,19 @@ class Terminal:
 
     def __init__(self, socket: Path, width: int, height: int, environment: Mapping[str, str]) -> None:
         self._socket = socket
-        plain = ["env", "-u", "NO_COLOR", "-u", "TMUX", "LC_ALL=C.UTF-8", "PS1=ready> "]
+        plain = [
+            "env",
+            "-u",
+            "NO_COLOR",
+            "-u",
+            "TMUX",
+            "-u",
+            "COLUMNS",
+            "-u",
+            "LINES",
+            "LC_ALL=C.UTF-8",
+            "PS1=ready> ",
+        ]
         settings = [f"{name}={value}" for name, value in environment.items()]
         size = ["-x", str(width), "-y", str(height)]
         self._tmux("new-session", "-d", *size, *plain, *settings, "sh")

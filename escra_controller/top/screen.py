@@ -1,6 +1,7 @@
 """The full screen: a terminal driven by Textual, on which the drawing is put line by line."""
 
 import contextlib
+import os
 import sys
 
 from rich.segment import Segment
@@ -36,6 +37,8 @@ WHEEL_LINES = 3
 
 def show(subscription: Subscription, *, sort: str, words: str, interval_s: float, colour: bool) -> None:
     """Until the person at it has enough.  Raises QueryError when there was no controller to begin with."""
+    for fixed in ("COLUMNS", "LINES"):  # Textual believes them, and then sees no change of size
+        os.environ.pop(fixed, None)
     screen = Screen(subscription, Top(interval_s=interval_s, sort=sort, words=words), colour=colour)
     screen.run()
     if screen.refused is not None:
