@@ -2,7 +2,8 @@
 
     python -m benchmarks.fleet PORT HOSTS CONTAINERS
 
-has so many hosts with so many busy containers each, until it is ended; it prints a line when all have joined.
+has so many hosts with so many containers each, one in ten of them busy, until it is ended; it prints a line
+when all have joined.
 """
 
 import contextlib
@@ -106,9 +107,12 @@ class FleetHost:
         """Carry out what was ordered, and say what was used since the beat before."""
         self._obey()
         now = time.monotonic()
-        self._say(Samples, [contained.sample(now) for contained in self._containers.values()])
+        # Nothing is new of one that does nothing, so it is not spoken of.
+        busy = [c for c in self._containers.values() if c.work.cores or c.work.throttled]
+        self._say(Samples, [contained.sample(now) for contained in busy])
         if self._beats % MEMORY_BEATS == 0:
-            self._say(MemoryLevels, [contained.level() for contained in self._containers.values()])
+            told = self._containers.values() if self._beats == 0 else busy
+            self._say(MemoryLevels, [contained.level() for contained in told])
         self._beats += 1
 
     def close(self) -> None:
@@ -184,12 +188,12 @@ def running_fleet(port: int, hosts: dict[str, Sequence[Work]]) -> Iterator[Fleet
 
 
 def busy_hosts(hosts: int, containers: int) -> dict[str, list[Work]]:
-    """Work that differs from container to container."""
+    """One in ten works all the time, the others do nothing; no two are alike."""
     return {
         f"host-{h + 1}": [
             Work(
                 f"web-{h + 1}-{c + 1}",
-                cores=0.05 + 0.04 * (1 + math.sin(h + c)),
+                cores=0.05 + 0.04 * (1 + math.sin(h + c)) if c % 10 == 0 else 0.0,
                 memory_bytes=(8 + c % 24) << 20,
             )
             for c in range(containers)

@@ -58,6 +58,11 @@ PURE = [
             "state",
             "storage.values",
             "strangers",
+            "top.cells",
+            "top.columns",
+            "top.drawing",
+            "top.items",
+            "top.model",
             "views",
         )
     ),
@@ -67,7 +72,7 @@ PURE = [
 HARMLESS = {
     "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib",
     "enum", "fractions", "functools", "heapq", "itertools", "json", "math", "operator", "random", "re",
-    "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
+    "statistics", "string", "struct", "textwrap", "types", "typing", "unicodedata", "msgpack", "msgspec",
 }
 # fmt: on
 PACKAGES = ("escra_common", "escra_agent", "escra_controller")

@@ -1,6 +1,5 @@
 """The command ``escra top``.  What draws on a terminal is loaded only when there is one."""
 
-import importlib.util
 import os
 import sys
 from typing import Any
@@ -58,6 +57,8 @@ def _has_screen() -> bool:
     """Whether a full screen can be drawn; says what is missing if only the package is."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
         return False
+    import importlib.util
+
     if importlib.util.find_spec("textual") is None:
         click.echo("Plain lines, for a package is missing: pip install 'escra[top]'", err=True)
         return False

@@ -43,18 +43,16 @@ class Item:
     row: Row = field(default_factory=dict)
 
 
-def listed(kind: Kind, picture: Row) -> list[Item]:
+def listed(picture: Row) -> dict[Kind, list[Item]]:
     """``picture`` is one of those that the controller sends to who watches."""
     containers = [_container(row) for row in picture["containers"]]
-    match kind:
-        case "containers":
-            return containers
-        case "apps":
-            groups = _grouped(containers, lambda item: item.app)
-            return [_app(row, groups.get(row["name"], [])) for row in picture["apps"]]
-        case "hosts":
-            groups = _grouped(containers, lambda item: item.host)
-            return [_host(row, groups.get(row["host"], [])) for row in picture["agents"]]
+    by_app = _grouped(containers, lambda item: item.app)
+    by_host = _grouped(containers, lambda item: item.host)
+    return {
+        "apps": [_app(row, by_app.get(row["name"], [])) for row in picture["apps"]],
+        "containers": containers,
+        "hosts": [_host(row, by_host.get(row["host"], [])) for row in picture["agents"]],
+    }
 
 
 def _container(row: Row) -> Item:

@@ -45,6 +45,7 @@ class Top:
     explained: Mapping[str, Any] | None = None
     scroll: int = 0
     past: Past = field(default_factory=Past)
+    _listed: dict[Kind, list[Item]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     _cursor: Key | None = None
     _row: int = 0
     _detail: Item | None = None
@@ -71,7 +72,8 @@ class Top:
 
     def _picture(self, picture: Mapping[str, Any]) -> None:
         self.last = picture
-        self.past.add(item for kind in KINDS for item in listed(kind, picture))
+        self._listed = listed(picture)
+        self.past.add(item for items in self._listed.values() for item in items)
 
     # ---- what is shown ---------------------------------------------------------------
 
@@ -82,7 +84,7 @@ class Top:
 
     def all_items(self) -> list[Item]:
         """Those of the list, before the filter."""
-        items = [] if self.last is None else listed(self.kind, self.last)
+        items = self._listed[self.kind]
         if self.within is not None and self.kind == "containers":
             what, name = self.within
             items = [i for i in items if (i.app if what == "apps" else i.host) == name]
@@ -101,9 +103,9 @@ class Top:
 
     def detail(self) -> Item | None:
         """The container looked at, as it is in the last picture; None when it has gone."""
-        if self._detail is None or self.last is None:
+        if self._detail is None:
             return None
-        found = [i for i in listed("containers", self.last) if i.key == self._detail.key]
+        found = [i for i in self._listed["containers"] if i.key == self._detail.key]
         return found[0] if found else None
 
     # ---- keys --------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def frame_lines(picture: dict[str, Any], asker: Asker, sort: str, words: str) ->
     """The containers that pass the filter, in order, under a line about everything."""
     status = picture["status"]
     more = f"  {len(status['problems'])} problems: escra status" if status["problems"] else ""
-    items = in_order(matching(listed("containers", picture), words), sort)
+    items = in_order(matching(listed(picture)["containers"], words), sort)
     return [
         f"{clock(picture)}  {status['state']}  {summary(picture)}{more}",
         *views.ps([item.row for item in items], asker.width, asker.paint),

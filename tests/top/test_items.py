@@ -54,11 +54,11 @@ def names(items: list[Item]) -> list[str]:
     ],
 )
 def test_order(by: str, expected: list[str]) -> None:
-    assert names(in_order(listed("containers", PICTURE), by)) == expected
+    assert names(in_order(listed(PICTURE)["containers"], by)) == expected
 
 
 def test_the_largest_comes_first_unless_it_is_reversed() -> None:
-    assert names(in_order(listed("containers", PICTURE), "cpu", reverse=True)) == ["api", "nightly", "web"]
+    assert names(in_order(listed(PICTURE)["containers"], "cpu", reverse=True)) == ["api", "nightly", "web"]
     assert descends("cpu")
     assert not descends("cpu", reverse=True)
     assert not descends("name")
@@ -73,13 +73,13 @@ def test_the_command_offers_all_orders() -> None:
     [("", 3), ("WEB", 1), ("beta", 1), ("shop alpha", 2), ("shop beta", 0), ("lost", 1), ("  ", 3)],
 )
 def test_every_word_of_a_filter_must_be_found(words: str, expected: int) -> None:
-    assert len(matching(listed("containers", PICTURE), words)) == expected
+    assert len(matching(listed(PICTURE)["containers"], words)) == expected
 
 
 def test_applications_and_hosts_say_the_worst_of_their_containers() -> None:
-    shop = next(item for item in listed("apps", PICTURE) if item.name == "shop")
+    shop = next(item for item in listed(PICTURE)["apps"] if item.name == "shop")
     assert (shop.containers, shop.throttled, shop.oom_kills) == (2, 0.5, 2)
-    alpha = next(item for item in listed("hosts", PICTURE) if item.name == "alpha")
+    alpha = next(item for item in listed(PICTURE)["hosts"] if item.name == "alpha")
     assert alpha.cpu.used == pytest.approx(1.0)
     assert (alpha.cpu.limit, alpha.memory.used, alpha.oom_kills) == (8, 100 * MIB, 2)
 
@@ -92,7 +92,7 @@ def test_a_host_that_has_not_come_back_is_listed() -> None:
         "containers": None,
         "last_seen_s": None,
     }
-    (item,) = listed("hosts", {**picture(), "agents": [absent]})
+    (item,) = listed({**picture(), "agents": [absent]})["hosts"]
     for column, width in fit(COLUMNS["hosts"], 200):
         assert (
             width_of("".join(text for text, _ in column.draw(item, Trace(), width, Scale(None, None))))
@@ -103,8 +103,8 @@ def test_a_host_that_has_not_come_back_is_listed() -> None:
 def test_the_past_is_bounded_and_forgets_what_has_gone() -> None:
     past = Past()
     for n in range(FRAMES_KEPT + 10):
-        past.add(listed("containers", picture(container("web", oom_kills=n == FRAMES_KEPT + 9))))
-    web, gone = listed("containers", picture(container("web"), container("gone")))
+        past.add(listed(picture(container("web", oom_kills=n == FRAMES_KEPT + 9)))["containers"])
+    web, gone = listed(picture(container("web"), container("gone")))["containers"]
     assert len(past.of(web).cpu) == FRAMES_KEPT
     assert past.of(web).was_killed
     past.add([gone])
