@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-NAMES = ("reaction", "honesty", "oom", "faults", "watching")
+NAMES = ("reaction", "honesty", "oom", "faults", "scrape", "watching")
 
 # Beside --quick and --json.
 TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}}

@@ -36,6 +36,12 @@ from escra_controller.events import (
 )
 from escra_controller.history import history_row
 from escra_controller.leadership import LOST_GRACE_S, Leadership
+from escra_controller.metrics.exporter import Exporter
+from escra_controller.metrics.gathering import gather
+from escra_controller.metrics.page import Page, process
+from escra_controller.metrics.series import Family, Ticks, controller
+from escra_controller.metrics.series import Standing as Condition
+from escra_controller.metrics.tally import Tally
 from escra_controller.queries import Desk, NoSuchThing, Promote, Standing, Watch
 from escra_controller.reception import Reception, listening_sockets
 from escra_controller.server import AgentServer
@@ -55,13 +61,17 @@ class Controller:
     def __init__(self, path: Path, config: ControllerConfig) -> None:
         self._path = path
         self._config = config
-        self._started_at = time.monotonic()
-        host = socket.gethostname()
+        self._started_at, self._started_wall = time.monotonic(), time.time()
+        self._host = host = socket.gethostname()
         self._leadership = Leadership(config.state_path, host, standby=config.standby)
         self._server = AgentServer(host, self._handle, self._met)
         self._credentials = Credentials(config.tls, server=True) if config.tls else None
         self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
+        self._ticker = Ticker(TICK_S)
+        self._tally = Tally()
+        self._page = Page(self._gather)
+        self._exporter = Exporter(config.listen.metrics, self._page.read)
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
         self._desk = self._new_desk()
         self._pictures = Pictures(lambda: self._desk)
@@ -85,6 +95,7 @@ class Controller:
                 tasks.create_task(on_signals(self._reload))
                 tasks.create_task(serve(control, self._answer))
                 tasks.create_task(self._tick())
+                tasks.create_task(self._exporter.run())
                 if self._leadership.role != "leader":
                     tasks.create_task(self._wait_to_lead())
                 log.info(
@@ -133,6 +144,7 @@ class Controller:
     def _standing(self) -> Standing:
         leadership = self._leadership
         problems = leadership.problems() + self._renewal.problems(time.time())
+        problems += [self._exporter.problem] * bool(self._exporter.problem)
         return Standing(leadership.role, leadership.epoch, problems)
 
     @contextlib.contextmanager
@@ -161,7 +173,7 @@ class Controller:
     # ---- work ----------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        ticker = Ticker(TICK_S)
+        ticker = self._ticker = Ticker(TICK_S)
         while True:
             now = await ticker.next()
             if self._leadership.role == "leader":
@@ -174,13 +186,17 @@ class Controller:
                 status(self._summary())
 
     def _handle(self, event: Event) -> None:
-        self._follow(self._engine.handle(event, time.monotonic()))
+        began = time.monotonic()
+        instructions = self._engine.handle(event, began)
+        self._page.decisions.observe(time.monotonic() - began)
+        self._follow(instructions)
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:
         decisions, orders, bounds = [], [], []
         for instruction in instructions:
             if isinstance(instruction, Decision):
                 decisions.append(instruction)
+                self._tally.count(instruction)
             elif isinstance(instruction, Secure):
                 bounds.append(instruction)
             else:
@@ -256,6 +272,24 @@ class Controller:
         log.info("configuration reloaded", kind="config_reloaded", apps=len(config.apps))
         if fixed:
             log.warning("these sections change at the next restart", reason=", ".join(fixed))
+
+    # ---- what others see -----------------------------------------------------------
+
+    def _gather(self) -> Iterator[Iterable[Family]]:
+        leadership = self._leadership
+        store = leadership.store if leadership.role == "leader" else None
+        condition = Condition(
+            __version__,
+            leadership.role,
+            leadership.epoch,
+            len(self._desk.problems()),
+            store is None or not store.trouble,
+            0 if store is None else store.dropped,
+            self._renewal.expiries(),
+        )
+        yield [*controller(condition), *process(self._started_wall)]
+        own = Ticks(self._host, self._ticker.count, self._ticker.late)
+        yield from gather(self._engine, self._tally, own, time.monotonic(), time.time())
 
     def _summary(self) -> str:
         engine = self._engine

@@ -10,6 +10,7 @@ from escra_common import __version__
 from escra_common.units import parse_bytes, parse_cpu
 from escra_controller import views
 from escra_controller.asking import Asker, shared, watched
+from escra_controller.doctor.command import doctor
 from escra_controller.top.command import top
 
 DEGRADED = 5
@@ -155,7 +156,9 @@ def demo(seconds: float, simulated: bool) -> None:
     sys.exit(play(seconds, simulated=simulated))
 
 
+main.add_command(doctor)
 main.add_command(top)
+
 
 if __name__ == "__main__":
     main()

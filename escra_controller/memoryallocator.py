@@ -84,7 +84,8 @@ class MemoryAllocator:
         else:
             why = "no request for memory came before it"
         tasks = f"{killed.kills} tasks" if killed.kills > 1 else "a task"
-        wish = Wish(0, "oom-kill", f"the kernel killed {tasks} at {killed.cause}; {why}")
+        numbers = {"kills": float(killed.kills)}
+        wish = Wish(0, "oom-kill", f"the kernel killed {tasks} at {killed.cause}; {why}", numbers)
         r.record(member, "memory", wish, memory.limit, memory.limit)
         self.settle(r)
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PURE = [
     *(
         "escra_common." + name
-        for name in ("errors", "expiry", "framing", "messages", "seldom", "session", "units")
+        for name in ("errors", "expiry", "framing", "messages", "mounts", "seldom", "session", "units")
     ),
     *(
         "escra_agent." + name
@@ -38,6 +38,10 @@ PURE = [
             "bounds",
             "demand",
             "demo.scene",
+            "doctor.facts",
+            "doctor.judgehost",
+            "doctor.judgeservices",
+            "doctor.view",
             "engine",
             "events",
             "history",
@@ -45,6 +49,9 @@ PURE = [
             "membership",
             "memory",
             "memoryallocator",
+            "metrics.gathering",
+            "metrics.series",
+            "metrics.tally",
             "policy",
             "pools",
             "queries",

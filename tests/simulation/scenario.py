@@ -14,7 +14,7 @@ MIB = 1 << 20
 # The faults of a run stop here, and so long after the start they begin.
 CALM_S, FAULTS_S = 1.5, 10.0
 # One seed in so many is about leases: it takes long to see one end.
-LEASES_EVERY, LEASE_S = 40, 12
+LEASES, LEASES_EVERY, LEASE_S = "leases", 40, 12
 
 Arg = str | int | float
 
@@ -39,6 +39,7 @@ class Scenario:
     """
 
     seed: int
+    theme: str
     hosts: dict[str, bool]
     apps: dict[str, tuple[int, int]]
     steps: tuple[Step, ...]
@@ -95,6 +96,7 @@ def _leases(seed: int, rng: Random) -> Scenario:
         steps.append(Step(round(rng.uniform(cut_at, end), 3), "kill_controller", ("c0", 0.5)))
     return Scenario(
         seed,
+        LEASES,
         {"h1": rng.random() < 0.5, "h2": rng.random() < 0.5},
         {"shop": (rng.choice((600, 1000)), rng.choice((256, 512)) * MIB)},
         tuple(sorted(steps, key=lambda step: step.at)),
@@ -128,7 +130,7 @@ def _mixed(seed: int, rng: Random) -> Scenario:
         steps += [_trouble(rng, at, THEMES[theme], list(hosts), containers, names)]
     in_order = tuple(sorted(steps, key=lambda step: step.at))
     standby = theme == "leaders" or rng.random() < 0.2
-    return Scenario(seed, hosts, apps, in_order, standby, rng.choice((0.0, 0.0, 0.2)))
+    return Scenario(seed, theme, hosts, apps, in_order, standby, rng.choice((0.0, 0.0, 0.2)))
 
 
 def _start(rng: Random, at: float, host: str, name: str, apps: list[str]) -> Step:
