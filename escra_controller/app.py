@@ -5,7 +5,7 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from escra_common.tls import Credentials
 from escra_common.units import cores
 from escra_controller import client
 from escra_controller.config import ControllerConfig, load_config
-from escra_controller.control import control_socket, serve
+from escra_controller.control import Reply, control_socket, serve
 from escra_controller.engine import Engine
 from escra_controller.events import (
     AppResized,
@@ -34,7 +34,7 @@ from escra_controller.events import (
     Secured,
     Ticked,
 )
-from escra_controller.history import history_row
+from escra_controller.history import Logbook, history_row
 from escra_controller.leadership import LOST_GRACE_S, Leadership
 from escra_controller.metrics.exporter import Exporter
 from escra_controller.metrics.gathering import gather
@@ -42,6 +42,8 @@ from escra_controller.metrics.page import Page, process
 from escra_controller.metrics.series import Family, Ticks, controller
 from escra_controller.metrics.series import Standing as Condition
 from escra_controller.metrics.tally import Tally
+from escra_controller.past import OPS as PAST
+from escra_controller.past import Past
 from escra_controller.queries import Desk, NoSuchThing, Promote, Standing, Watch
 from escra_controller.reception import Reception, listening_sockets
 from escra_controller.server import AgentServer
@@ -51,6 +53,7 @@ from escra_controller.watching import Pictures
 
 TICK_S = 0.1
 HISTORY_TICKS = 100
+CONTAINERS_TICKS = 50
 
 log = structlog.get_logger()
 
@@ -75,6 +78,8 @@ class Controller:
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
         self._desk = self._new_desk()
         self._pictures = Pictures(lambda: self._desk)
+        self._logbook = Logbook()
+        self._past = Past()
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
@@ -178,9 +183,15 @@ class Controller:
             now = await ticker.next()
             if self._leadership.role == "leader":
                 self._handle(Ticked())
+                self._logbook.look(self._engine, now)
                 if ticker.count % HISTORY_TICKS == 0:
-                    rows = (history_row(app, time.time()) for app in self._engine.apps.values())
-                    self._leadership.store.sample(rows)
+                    wall = time.time()
+                    self._leadership.store.sample(
+                        history_row(app, wall) for app in self._engine.apps.values()
+                    )
+                if ticker.count % CONTAINERS_TICKS == 0:
+                    rows = self._logbook.rows(self._engine, time.time(), now)
+                    self._leadership.store.sample(containers=rows)
             self._watchdog.ping(now)
             if ticker.count % 10 == 0:
                 status(self._summary())
@@ -220,7 +231,9 @@ class Controller:
 
         self._leadership.store.secure({(b.host, b.app): b.bound for b in bounds}, done)
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Replies:
+    def _answer(self, request: dict[str, Any]) -> Reply | Awaitable[Reply] | Replies:
+        if request.get("op") in PAST and self._leadership.role == "leader":
+            return self._recall(request)
         try:
             if request.get("op") == "watch":
                 self._refuse_unless_leading()
@@ -232,6 +245,12 @@ class Controller:
             return {"ok": False, "error": str(error), "code": client.FAILED}
         self._follow(instructions)
         return {"ok": True, "data": data}
+
+    async def _recall(self, request: dict[str, Any]) -> Reply:
+        try:
+            return {"ok": True, "data": await self._past.answer(self._leadership.store, request)}
+        except (EscraError, msgspec.ValidationError) as error:
+            return {"ok": False, "error": str(error), "code": client.FAILED}
 
     def _asked(self, request: dict[str, Any]) -> tuple[Any, list[Instruction]]:
         leadership = self._leadership

@@ -10,7 +10,7 @@ import grp
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import structlog
 from escra_common.errors import ConfigError, WireError
 from escra_common.framing import Decoder, encode
 from escra_controller.client import FAILED, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
-from escra_controller.streaming import Place, Places, Replies, Reply, stream
+from escra_controller.streaming import Place, Places, Pushed, Replies, stream
 
 # Flat, as all queries are: nothing large can be made of it.
 Request = dict[str, str | int | float | None]
-Answer = Callable[[dict[str, Any]], dict[str, Any] | Replies]
+Reply = dict[str, Any]
+Answer = Callable[[dict[str, Any]], Reply | Awaitable[Reply] | Replies]
 
 # How long a client may take to finish a request, and to take its answer.
 PATIENCE_S = 5.0
@@ -64,8 +65,8 @@ def control_socket(path: Path, group: str = "escra") -> Iterator[socket.socket]:
 async def serve(listener: socket.socket, answer: Answer) -> None:
     """Answer the clients of ``listener`` until cancelled.
 
-    ``answer`` takes a request and returns the whole reply, or the replies of an answer that goes on until the
-    client asks something else or leaves; it must not block.
+    ``answer`` takes a request and returns the whole reply, what can be awaited for it, or the replies of an
+    answer that goes on until the client asks something else or leaves; it must not block.
     """
     loop = asyncio.get_running_loop()
     places = Places(MAX_CONNECTIONS, MAX_STREAMS)
@@ -109,12 +110,12 @@ async def _attend(client: "_Client", request: dict[str, Any], answer: Answer, pl
         await client.send(_refusal('a request has an "op"'))
         return None
     reply = answer(request)
-    if not isinstance(reply, dict):
+    if isinstance(reply, AsyncGenerator):
         if place.watch():
             return await stream(reply, client.send, client.receive)
         await reply.aclose()
         reply = _refusal(f"{MAX_STREAMS} others watch already; end one of them first")
-    await client.send(reply)
+    await client.send(await reply if isinstance(reply, Awaitable) else reply)
     # Many requests sent at once must not keep the control loop from its tick.
     await asyncio.sleep(0)
     return await client.next_request()
@@ -140,12 +141,12 @@ class _Client:
             self._waiting.extend(self._decoder.feed(data))
         return self._waiting.popleft()
 
-    async def send(self, reply: Reply) -> None:
+    async def send(self, reply: Pushed) -> None:
         async with asyncio.timeout(PATIENCE_S):
             await self._loop.sock_sendall(self._connection, frame(reply))
 
 
-def frame(reply: Reply) -> bytes:
+def frame(reply: Pushed) -> bytes:
     """A reply's bytes; one that is too long becomes a refusal."""
     if isinstance(reply, bytes):
         return reply

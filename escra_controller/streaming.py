@@ -10,19 +10,19 @@ from types import TracebackType
 from typing import Any
 
 # A reply, or one that is a frame already, because it goes to many.
-Reply = dict[str, Any] | bytes
-Replies = AsyncGenerator[Reply, None]
+Pushed = dict[str, Any] | bytes
+Replies = AsyncGenerator[Pushed, None]
 
 
 async def stream(
-    replies: Replies, send: Callable[[Reply], Awaitable[None]], hear: Callable[[], Awaitable[Any]]
+    replies: Replies, send: Callable[[Pushed], Awaitable[None]], hear: Callable[[], Awaitable[Any]]
 ) -> Any:
     """Send ``replies`` until they end, or the client says something else: that is returned, None at the end.
 
     What ``send`` and ``hear`` raise ends it.  No reply is cut in the middle.
     """
     hearing = asyncio.ensure_future(hear())
-    making: asyncio.Future[Reply | None] | None = None
+    making: asyncio.Future[Pushed | None] | None = None
     try:
         while True:
             making = asyncio.ensure_future(_next(replies))
@@ -41,7 +41,7 @@ async def stream(
         await replies.aclose()
 
 
-async def _next(replies: Replies) -> Reply | None:
+async def _next(replies: Replies) -> Pushed | None:
     return await anext(replies, None)
 
 

@@ -58,6 +58,11 @@ PURE = [
             "recent",
             "registry",
             "render",
+            "report.model",
+            "report.page",
+            "report.style",
+            "report.svg",
+            "report.words",
             "rounds",
             "rows",
             "sharing",
@@ -71,6 +76,7 @@ PURE = [
             "top.items",
             "top.model",
             "views",
+            "would",
         )
     ),
 ]
@@ -78,8 +84,9 @@ PURE = [
 # fmt: off
 HARMLESS = {
     "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib",
-    "enum", "fractions", "functools", "heapq", "itertools", "json", "math", "operator", "random", "re",
-    "statistics", "string", "struct", "textwrap", "types", "typing", "unicodedata", "msgpack", "msgspec",
+    "enum", "fractions", "functools", "heapq", "html", "itertools", "json", "math", "operator", "random",
+    "re", "statistics", "string", "struct", "textwrap", "types", "typing", "unicodedata", "msgpack",
+    "msgspec",
 }
 # fmt: on
 PACKAGES = ("escra_common", "escra_agent", "escra_controller")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from escra_common.errors import EscraError
 from escra_common.tls import TlsConfig
-from escra_controller.doctor.facts import Answer, Daemon, Facts, Finding, Severity
+from escra_controller.doctor.facts import Answer, Daemon, Docker, Facts, Finding, Severity, Socket
 from escra_controller.doctor.reaching import ask_socket, reach, read_metrics
 from escra_controller.doctor.readdocker import read_docker
 from escra_controller.doctor.readhost import followed, read_host
@@ -27,8 +27,10 @@ def examine(agent: Path, controller: Path) -> Facts:
         read_daemon("controller", controller, systemd=host.systemd),
     )
     daemons = {daemon.name: daemon for daemon in found if daemon is not None}
-    docker, socket, metrics = None, None, None
+    docker: Docker | None = None
     answers: tuple[Answer, ...] = ()
+    socket: Socket | None = None
+    metrics: str | None = None
     if (one := daemons.get("agent")) is not None and one.config is not None:
         if one.config["docker"]["enabled"]:
             docker = read_docker(one.config["docker"]["socket"])

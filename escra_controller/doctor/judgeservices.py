@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from escra_common.units import format_bytes
-from escra_controller.doctor.facts import Daemon, Facts, Finding, Folder, Socket, Tls
+from escra_controller.doctor.facts import Daemon, Facts, Finding, Folder, Severity, Socket, Tls
 from escra_controller.doctor.judgehost import judge as judge_host
 from escra_controller.doctor.judgehost import judge_docker
 
@@ -62,10 +62,9 @@ def _service(daemon: Daemon, *, systemd: bool) -> Finding:
     check, unit = f"{daemon.name}-service", f"escra-{daemon.name}"
     if daemon.unit is None:
         if daemon.running:
-            return Finding(
-                check, "ok" if not systemd else "warn", f"process {daemon.lock_holder} runs, not as a unit",
-                "" if not systemd else _install(unit),
-            )  # fmt: skip
+            severity: Severity = "warn" if systemd else "ok"
+            advice = _install(unit) if systemd else ""
+            return Finding(check, severity, f"process {daemon.lock_holder} runs, not as a unit", advice)
         if not systemd:
             return Finding(check, "warn", "does not run, and there is no systemd to start it", f"{unit} run")
         return Finding(check, "warn", f"there is no unit {unit}.service", _install(unit))

@@ -1,6 +1,7 @@
 """Asks a Docker Engine what it is."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def read_docker(socket: str) -> Docker:
 async def _ask_docker(socket: str) -> Docker:
     try:
         async with aiodocker.Docker(url=f"unix://{socket}") as docker, asyncio.timeout(DOCKER_S):
-            info: dict[str, Any] = await docker.system.info()
+            info: Mapping[str, Any] = await docker.system.info()
     except TimeoutError:
         return Docker(socket, f"none within {DOCKER_S:g} s")
     except (aiodocker.DockerError, aiohttp.ClientError, OSError, ValueError) as error:

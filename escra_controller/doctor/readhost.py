@@ -26,9 +26,9 @@ def read_host(root: Path = Path("/")) -> Host:
         cgroup = "hybrid" if unified else "v1"
     elif unified:
         cgroup = "v2"
-    if v1 or tree is None:
-        controllers, handed_down = frozenset(mounts), None
-    else:
+    controllers = frozenset(mounts)
+    handed_down: frozenset[str] | None = None
+    if not v1 and tree is not None:
         controllers = _words(tree / "cgroup.controllers") & _WANTED
         handed_down = _handed_down(tree)
     cpu = _below(root, mounts.get("cpu")) or tree
@@ -138,5 +138,5 @@ def _synchronised(root: Path) -> bool | None:
     timex = ctypes.create_string_buffer(_TIMEX_BYTES)
     if ctypes.CDLL(None, use_errno=True).adjtimex(timex) < 0:
         return None
-    status = int.from_bytes(timex[_STATUS_AT : _STATUS_AT + 4], "little")
+    status = int.from_bytes(timex.raw[_STATUS_AT : _STATUS_AT + 4], "little")
     return not status & _STA_UNSYNC

@@ -112,6 +112,12 @@ _APP = (
         ("memory", "reserved_bytes"),
     ),
     Field("escra_app_memory_used_bytes", "Memory in use by its containers.", ("memory", "used_bytes")),
+    Field(
+        "escra_oom_averted_total",
+        "Memory limits raised because tasks waited at them, or were about to meet them.",
+        ("oom_averted",),
+        "counter",
+    ),
 )
 
 
@@ -134,7 +140,9 @@ def containers(rows: Sequence[Row]) -> Iterator[Family]:
 def applications(rows: Sequence[Row]) -> list[Family]:
     """From the rows of `escra apps`."""
     return [
-        gauge(each.name, each.text, ("app",), {(row["name"],): each.of(row) or 0.0 for row in rows})
+        Family(
+            each.name, each.kind, each.text, ("app",), {(row["name"],): each.of(row) or 0.0 for row in rows}
+        )
         for each in _APP
     ]
 
@@ -153,12 +161,6 @@ def decisions(tally: Tally) -> list[Family]:
             "Limits that a host could not, or would not, put into force.",
             ("app", "resource"),
             tally.refused,
-        ),
-        counter(
-            "escra_oom_averted_total",
-            "Memory limits raised because tasks waited at them, or were about to meet them.",
-            app,
-            tally.averted,
         ),
         counter(
             "escra_memory_denied_total",

@@ -22,7 +22,6 @@ class Tally:
     def __init__(self) -> None:
         self.changes: Counter[tuple[str, ...]] = Counter()
         self.refused: Counter[tuple[str, ...]] = Counter()
-        self.averted: Counter[tuple[str, ...]] = Counter()
         self.denied: Counter[tuple[str, ...]] = Counter()
         self.kills: Counter[tuple[str, ...]] = Counter()
 
@@ -41,14 +40,8 @@ class Tally:
         if rule in TROUBLE or decision.before == decision.after:
             return
         self.changes[app, decision.resource, rule] += 1
-        if rule == "grow" and decision.resource == "memory" and _grew(decision):
-            self.averted[app,] += 1
 
     def begin(self, app: str) -> None:
         """A counter that was never 0 has no first increase: show it from the start."""
-        for counts in (self.averted, self.denied, self.kills):
+        for counts in (self.denied, self.kills):
             counts.setdefault((app,), 0)
-
-
-def _grew(decision: Decision) -> bool:
-    return decision.before is not None and (decision.after is None or decision.after > decision.before)

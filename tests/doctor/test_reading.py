@@ -57,7 +57,7 @@ def tree(root: Path, files: Mapping[str, str]) -> Path:
 def test_a_debian_host(tmp_path: Path) -> None:
     host = read_host(tree(tmp_path, DEBIAN))
     assert (host.version, host.cgroup, host.systemd) == ((6, 1), "v2", True)
-    assert host.controllers == host.handed_down == {"cpu", "memory"}
+    assert host.controllers == host.handed_down == frozenset({"cpu", "memory"})
     assert (host.quota, host.burst, host.swap_limits, host.pressure) == (True, True, True, True)
     assert (host.swap_total_bytes, host.open_files, host.clock_source) == (1 << 20, (1216, 9223372), "tsc")
     assert host.processes == {"systemd", "systemd-oomd"}
@@ -67,7 +67,7 @@ def test_a_debian_host(tmp_path: Path) -> None:
 
 def test_what_systemd_does_not_hand_down_is_missed(tmp_path: Path) -> None:
     files = DEBIAN | {"sys/fs/cgroup/system.slice/cgroup.subtree_control": "memory pids\n"}
-    assert read_host(tree(tmp_path, files)).handed_down == {"memory"}
+    assert read_host(tree(tmp_path, files)).handed_down == frozenset({"memory"})
 
 
 def test_a_host_with_v1_and_no_swap_accounting(tmp_path: Path) -> None:
