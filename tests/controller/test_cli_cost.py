@@ -25,8 +25,6 @@ UNWANTED = {
     "ssl",
     "logging",
     "tomllib",
-    "escra_common.messages",
-    "escra_controller.engine",
     "escra_controller.top.screen",
     "escra_controller.demo",
 }
