@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-NAMES = ("reaction", "honesty", "oom", "faults", "scrape", "agent", "wire")
+NAMES = ("reaction", "honesty", "oom", "faults", "scrape", "agent", "wire", "watching")
 
 # Beside --quick and --json.
 TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}}

@@ -12,7 +12,9 @@ import msgpack
 import msgspec
 
 from escra_common.errors import WireError
-from escra_common.messages import MAX_FRAME_BYTES
+
+# Enough for a snapshot of 1,000 containers; anything longer is refused unread.
+MAX_FRAME_BYTES = 1 << 20
 
 _LENGTH = struct.Struct(">I")
 # A refusal may quote what it refuses, which may be as long as a frame.

@@ -44,13 +44,15 @@ from escra_controller.metrics.series import Standing as Condition
 from escra_controller.metrics.tally import Tally
 from escra_controller.past import OPS as PAST
 from escra_controller.past import Past
-from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
+from escra_controller.queries import Desk, NoSuchThing, Promote, Standing, Watch
 from escra_controller.reception import Reception, listening_sockets
 from escra_controller.recorder import OPS as RECORDER_OPS
 from escra_controller.recorder import Recorders
 from escra_controller.server import AgentServer
 from escra_controller.shadow import Shadow
 from escra_controller.state import Refused
+from escra_controller.streaming import Replies
+from escra_controller.watching import Pictures
 
 TICK_S = 0.1
 HISTORY_TICKS = 100
@@ -79,6 +81,7 @@ class Controller:
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
         self._shadow = Shadow(self._engine, config.memory, self._started_at)
         self._desk = self._new_desk()
+        self._pictures = Pictures(lambda: self._desk)
         self._logbook = Logbook(lambda key: self._shadow.would(key))
         self._past = Past()
         self._recorders = Recorders()
@@ -237,10 +240,13 @@ class Controller:
 
         self._leadership.store.secure({(b.host, b.app): b.bound for b in bounds}, done)
 
-    def _answer(self, request: dict[str, Any]) -> Reply | Awaitable[Reply]:
+    def _answer(self, request: dict[str, Any]) -> Reply | Awaitable[Reply] | Replies:
         if request.get("op") in PAST and self._leadership.role == "leader":
             return self._recall(request)
         try:
+            if request.get("op") == "watch":
+                self._refuse_unless_leading()
+                return self._pictures.replies(msgspec.convert(request, Watch))
             data, instructions = self._asked(request)
         except NoSuchThing as error:
             return {"ok": False, "error": str(error), "code": client.NO_SUCH_THING}
@@ -261,8 +267,8 @@ class Controller:
             hosts = msgspec.convert(request, Promote).hosts.split(",")
             leadership.promote(host.strip() for host in hosts if host.strip())
             return {"epoch": leadership.epoch, "hosts": sorted(leadership.met_hosts)}, []
-        if leadership.role != "leader" and request.get("op") != "status":
-            raise Refused("this controller is a standby; ask the one that leads")
+        if request.get("op") != "status":
+            self._refuse_unless_leading()
         now, wall = time.monotonic(), time.time()
         if request.get("op") in RECORDER_OPS:
             return self._recorders.answer(request, self._engine, self._config.memory, now, wall), []
@@ -272,6 +278,10 @@ class Controller:
             leadership.store.size(*size)
             self._recorders.hear(AppResized(*size), now)
         return answer
+
+    def _refuse_unless_leading(self) -> None:
+        if self._leadership.role != "leader":
+            raise Refused("this controller is a standby; ask the one that leads")
 
     def _reload(self) -> None:
         """A bad file changes nothing."""

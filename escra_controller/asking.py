@@ -27,7 +27,7 @@ class Asker:
         self._socket = socket
         self._timeout = timeout
         self._as_json = as_json
-        self._colour, self.paint = colours(no_color)
+        self.colour, self.paint = colours(no_color)
         # Names are cut to fit a terminal only: what reads a pipe wants all of them.
         self.width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
@@ -41,14 +41,14 @@ class Asker:
     def show(self, data: Any, lines: list[str], *, compact: bool = False) -> None:
         if self._as_json:
             lines = [json.dumps(data, indent=None if compact else 2)]
-        click.echo("\n".join(lines), color=self._colour)
+        click.echo("\n".join(lines), color=self.colour)
 
     def show_lines(self, rows: list[Any], lines: list[str]) -> None:
         """A list that goes on: as JSON, every row is a line of its own."""
         if self._as_json:
             lines = [json.dumps(row) for row in rows]
         if lines:
-            click.echo("\n".join(lines), color=self._colour)
+            click.echo("\n".join(lines), color=self.colour)
 
     def show_list(
         self, view: Callable[..., list[str]], watch: float | None, op: str, **arguments: Any

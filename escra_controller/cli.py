@@ -17,6 +17,7 @@ from escra_controller.eventcommands import events, older
 from escra_controller.recordcommands import record
 from escra_controller.replaycommands import replay
 from escra_controller.reportcommands import report
+from escra_controller.top.command import top
 
 DEGRADED = 5
 
@@ -39,10 +40,8 @@ def main() -> None:
     """Container limits that follow the work, under one limit per application."""
 
 
-main.add_command(events)
-main.add_command(report)
-main.add_command(record)
-main.add_command(replay)
+for command in (top, events, report, doctor, record, replay):
+    main.add_command(command)
 
 
 @main.command(epilog=examples("escra status", "escra status --json"))
@@ -169,9 +168,6 @@ def demo(seconds: float, simulated: bool) -> None:
     from escra_controller.demo.show import play  # what only the demo needs is not loaded for a table
 
     sys.exit(play(seconds, simulated=simulated))
-
-
-main.add_command(doctor)
 
 
 if __name__ == "__main__":

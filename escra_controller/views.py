@@ -180,8 +180,12 @@ def explain(data: Row, now: float, paint: Paint = plain) -> list[str]:
     lines.append("")
     if not data["decisions"]:
         return [*lines, "No decision about its limits yet."]
-    rows = [_decision(decision, now) for decision in data["decisions"]]
-    return [*lines, "Decisions in cores and bytes, newest last:", *table(_DECISIONS, rows, paint=paint)]
+    return [*lines, "Decisions in cores and bytes, newest last:", *decisions(data["decisions"], now, paint)]
+
+
+def decisions(rows: Sequence[Row], now: float, paint: Paint = plain) -> list[str]:
+    """About one container, in the order given."""
+    return table(_DECISIONS, [_decision(row, now) for row in rows], paint=paint)
 
 
 def _explain_cpu(usage: Row, cpu: Row) -> list[str]:

@@ -85,6 +85,11 @@ PURE = [
             "state",
             "storage.values",
             "strangers",
+            "top.cells",
+            "top.columns",
+            "top.drawing",
+            "top.items",
+            "top.model",
             "views",
             "whatif",
             "would",
@@ -96,7 +101,8 @@ PURE = [
 HARMLESS = {
     "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib",
     "enum", "fractions", "functools", "heapq", "html", "itertools", "json", "math", "operator", "random",
-    "re", "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
+    "re", "statistics", "string", "struct", "textwrap", "types", "typing", "unicodedata", "msgpack",
+    "msgspec",
 }
 # fmt: on
 PACKAGES = ("escra_common", "escra_agent", "escra_controller")
