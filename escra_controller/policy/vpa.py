@@ -40,6 +40,8 @@ class VpaRule:
             return None
         if self._began_at is None:
             self._began_at = self._sampled_at = self._changed_at = now
+            if seen.limit != seen.original:
+                return Wish(seen.original, "vpa", "what it came with is the recommendation so far")
         if seen.sampled:
             length = latest.end - latest.start
             self._core_s += latest.used * length
