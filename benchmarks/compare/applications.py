@@ -23,7 +23,7 @@ class Call:
     service: str
     work: int
     stages: tuple[tuple["Call", ...], ...] = ()
-    hold_kib: int = 64
+    hold_kib: int = 32
 
     def services(self) -> set[str]:
         return {self.service}.union(*(call.services() for stage in self.stages for call in stage))
@@ -83,21 +83,21 @@ class Application(Protocol):
 
 
 _CATALOG = Call("catalog", 5)
-_RECOMMENDED = Call("recommendation", 8, ((_CATALOG,),), hold_kib=512)
+_RECOMMENDED = Call("recommendation", 8, ((_CATALOG,),), hold_kib=128)
 SHOP = Design(
     "shop",
     {
         "home": Call(
-            "frontend", 8, ((_CATALOG, Call("currency", 2), Call("cart", 3)), (Call("ads", 4),)), 256
+            "frontend", 8, ((_CATALOG, Call("currency", 2), Call("cart", 3)), (Call("ads", 4),)), 64
         ),
         "product": Call(
             "frontend",
             7,
             ((Call("catalog", 3), Call("currency", 3), Call("cart", 2)), (_RECOMMENDED, Call("ads", 4))),
-            256,
+            64,
         ),
         "basket": Call(
-            "frontend", 6, ((Call("cart", 5), Call("shipping", 4), Call("currency", 3)), (_RECOMMENDED,)), 256
+            "frontend", 6, ((Call("cart", 5), Call("shipping", 4), Call("currency", 3)), (_RECOMMENDED,)), 64
         ),
         "checkout": Call(
             "frontend",
@@ -113,11 +113,11 @@ SHOP = Design(
                             (Call("payment", 9),),
                             (Call("email", 8), Call("cart", 2)),
                         ),
-                        512,
+                        128,
                     ),
                 ),
             ),
-            256,
+            64,
         ),
     },
     {"home": 0.5, "product": 0.3, "basket": 0.12, "checkout": 0.08},
@@ -126,7 +126,7 @@ SHOP = Design(
 
 def _chain(*links: tuple[str, int]) -> Call:
     (service, work), *rest = links
-    return Call(service, work, ((_chain(*rest),),) if rest else (), 256)
+    return Call(service, work, ((_chain(*rest),),) if rest else (), 64)
 
 
 MEDIA = Design(
@@ -136,13 +136,13 @@ MEDIA = Design(
             "gateway",
             5,
             (
-                (_chain(("user", 3), ("login", 4)), Call("unique-id", 1), Call("text", 8, hold_kib=1024)),
+                (_chain(("user", 3), ("login", 4)), Call("unique-id", 1), Call("text", 8, hold_kib=256)),
                 (_chain(("movie-id", 3), ("rating", 3), ("compose", 6), ("reviews", 8), ("timeline", 5)),),
             ),
-            512,
+            128,
         ),
         "page": Call(
-            "gateway", 4, ((_chain(("page", 6), ("movie-info", 6), ("plot", 4), ("reviews", 6)),),), 512
+            "gateway", 4, ((_chain(("page", 6), ("movie-info", 6), ("plot", 4), ("reviews", 6)),),), 128
         ),
         "timeline": _chain(("gateway", 4), ("user", 2), ("timeline", 6), ("reviews", 5)),
     },

@@ -147,19 +147,18 @@ def measured(application: Application, observer: Observer, load: Load, pair: Pai
 def _generator(job: Job) -> Iterator[subprocess.Popen[str]]:
     """It goes before everybody else: it stands for clients on machines of their own."""
     text = msgspec.json.encode(job).decode()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         ["nice", "-n", "-15", sys.executable, "-m", "benchmarks.compare.generator", text],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        _stream(process.stdout).readline()
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            _stream(process.stdout).readline()
+            yield process
+        finally:
+            process.kill()
 
 
 def _stream(stream: IO[str] | None) -> IO[str]:

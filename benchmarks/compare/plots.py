@@ -120,8 +120,9 @@ def _over_time(path: Path, records: Sequence[Record], title: str) -> Path:
         if all(limit is not None for limit, _ in sums):
             axes.plot(first.times_s, [limit for limit, _ in sums], color="C3", label="limits")
         axes.set_title(policy, fontsize="medium")
+        axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
-    grid[0][0].legend(fontsize="small")
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="upper right", fontsize="small")
     figure.supxlabel("s")
     figure.supylabel("cores")
     figure.suptitle(f"{title}: limits and use, the first repetition")
