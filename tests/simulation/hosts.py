@@ -22,6 +22,7 @@ from tests.simulation import edges
 from tests.simulation.clockwork import Clock, Clockwork, Process
 from tests.simulation.kernel import Group, Notices
 from tests.simulation.network import Network
+from tests.simulation.scenario import LEASE_S, Scenario
 from tests.simulation.statedisk import StateDisk
 
 PORT = 7737
@@ -224,14 +225,14 @@ class ControllerHost(Host):
         name: str,
         clock: Clock,
         accepted: Callable[[], None],
+        scenario: Scenario,
         *,
         standby: bool = False,
-        burst: float = 0.0,
     ) -> None:
         super().__init__(world, name, clock)
         self.configured: dict[str, tuple[int, int]] = {}
         self.apps: dict[str, tuple[int, int]] = {}
-        self.standby, self.burst = standby, burst
+        self.standby, self._scenario = standby, scenario
         self.state = StateDisk()
         self._accepted = accepted
         self._lock_holder: Process | None = None
@@ -302,7 +303,11 @@ class ControllerHost(Host):
 
     def _config(self, sizes: dict[str, tuple[int, int]]) -> ControllerConfig:
         listen = ListenConfig(agents=Address(f"{self.name}:{PORT}"))
-        apps = {name: AppConfig(cpu=Cpu(cpu), memory=Size(memory)) for name, (cpu, memory) in sizes.items()}
-        return ControllerConfig(
-            standby=self.standby, listen=listen, apps=apps, policy=Settings(burst=self.burst)
-        )
+        apps = {
+            name: AppConfig(
+                cpu=Cpu(cpu), memory=Size(memory), fallback=self._scenario.fallback, lease_s=LEASE_S
+            )
+            for name, (cpu, memory) in sizes.items()
+        }
+        policy = Settings(burst=self._scenario.burst)
+        return ControllerConfig(standby=self.standby, listen=listen, apps=apps, policy=policy)
