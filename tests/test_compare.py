@@ -21,7 +21,7 @@ MIX = {"read": 3.0, "write": 1.0}
 
 
 def planned(workload: Workload, seed: int = 1) -> list[Arrival]:
-    return schedule(workload, 200, 50, MIX, seed)
+    return schedule(workload, 200, 50, MIX, seed, {"read": 1.0, "write": 1.0})
 
 
 def per_second(arrivals: list[Arrival]) -> list[int]:
@@ -64,6 +64,14 @@ def test_bursts_are_twice_as_much_and_of_one_operation() -> None:
         for second in range(200)
     ]
     assert max(shares) > 0.6
+
+
+def test_a_burst_is_worth_the_same_whatever_it_is_of() -> None:
+    """Mean cost 2: reads of 1 come 1.2 * 2 as often as all did before, writes of 5 1.2 * 0.4 times."""
+    costs = {"read": 1.0, "write": 5.0}
+    arrivals = schedule("burst", 400, 50, MIX, 1, costs)
+    work = sum(costs[arrival.operation] for arrival in arrivals) / 400
+    assert work == pytest.approx(50 * 2, rel=0.07)
 
 
 def test_the_traces_shape_moves_slowly_and_far() -> None:

@@ -12,6 +12,9 @@ from typing import Protocol
 from benchmarks.compare.wire import Tree
 from tests.kernel_cgroups import KernelCgroup
 
+# What receiving, answering and passing on a request costs, in units of work.
+CALL_UNITS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -27,6 +30,11 @@ class Call:
 
     def services(self) -> set[str]:
         return {self.service}.union(*(call.services() for stage in self.stages for call in stage))
+
+    @property
+    def cost(self) -> int:
+        """Units of work in all of it."""
+        return self.work + CALL_UNITS + sum(call.cost for stage in self.stages for call in stage)
 
     def scaled(self, size: float) -> Tree:
         """For the wire, with ``size`` times the work."""
@@ -45,6 +53,10 @@ class Design:
     @property
     def services(self) -> list[str]:
         return sorted(set().union(*(call.services() for call in self.operations.values())))
+
+    @property
+    def costs(self) -> dict[str, float]:
+        return {name: call.cost for name, call in self.operations.items()}
 
     @property
     def entry(self) -> str:

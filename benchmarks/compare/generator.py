@@ -57,8 +57,9 @@ class Generator:
         self._failed = 0
 
     def plan(self) -> list[Arrival]:
-        job = self._job
-        return schedule(job.workload, job.warm_s + job.seconds, job.rate, self._design.mix, job.seed)
+        job, design = self._job, self._design
+        seconds = job.warm_s + job.seconds
+        return schedule(job.workload, seconds, job.rate, design.mix, job.seed, design.costs)
 
     async def run(self, arrivals: list[Arrival], start: float) -> Outcome:
         tasks = []
