@@ -13,11 +13,18 @@ pytestmark = pytest.mark.kernel
 
 
 def test_escra_beside_fixed_limits(hierarchy: Hierarchy, tmp_path: Path) -> None:
-    """What is measured is there and true to itself; who is better takes longer to say."""
-    said: list[str] = []
+    """What is measured is there and true to itself; who is better takes longer to say.
+
+    On a machine that does much else nothing may be answered in time: that is to happen three times.
+    """
     policies = ("escra", "static-1x")
-    measure(False, said.append, tmp_path, 2.0, 1, policies, ("exp",), ("shop",))
-    result = json.loads((tmp_path / "results.json").read_text())
+    for attempt in range(3):
+        said: list[str] = []
+        folder = tmp_path / str(attempt)
+        measure(False, said.append, folder, 2.0, 1, policies, ("exp",), ("shop",))
+        result = json.loads((folder / "results.json").read_text())
+        if all(cell["throughput_rps"]["median"] > 0 for cell in result["cells"]):
+            break
     assert "applications media" in " ".join(result["left_out"])
     cells = {cell["policy"]: cell for cell in result["cells"]}
     assert cells.keys() == set(policies)
@@ -32,7 +39,7 @@ def test_escra_beside_fixed_limits(hierarchy: Hierarchy, tmp_path: Path) -> None
     assert sum("left" in line and "p99" in line for line in said) == 2, said
 
     (profile,) = result["profiles"]
-    records = {record.policy: record for record in read_records(tmp_path)}
+    records = {record.policy: record for record in read_records(folder)}
     for record in records.values():
         assert record.series.keys() == profile["services"].keys()
         assert len(record.latencies_ms) + record.failed > 10
