@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-NAMES = ("reaction", "honesty", "oom", "faults", "compare")
+NAMES = ("reaction", "honesty", "oom", "faults", "scrape", "compare")
 
 # Where it is not the one of that name.
 MODULES = {"compare": "compare.comparison"}

@@ -289,7 +289,8 @@ def _controller(world: World, name: str) -> str:
     )
     return (
         f'[listen]\nagents = "{world.network.address(name)}:{PORT}"\n'
-        f'control = "{world.folder}/{name}.sock"\n{POLICY}{apps}[apps.docked]\ncpu = 0.2\nmemory = "256MiB"\n'
+        f'control = "{world.folder}/{name}.sock"\nmetrics = ""\n'
+        f'{POLICY}{apps}[apps.docked]\ncpu = 0.2\nmemory = "256MiB"\n'
     )
 
 

@@ -50,6 +50,7 @@ MESSAGE_IDS = {
     "certificate_ends": "ed4adb52f14643e8b318badc3a8779e4",
     "certificate_renewed": "c9387ee3fe714160b80bc6a31c0a59c0",
     "certificate_refused": "a63756d2f0054d3597da39566580a6b2",
+    "metrics_refused": "bd67251356074a52bcb50442a7aad53d",
 }
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

@@ -5,7 +5,7 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from escra_common.tls import Credentials
 from escra_common.units import cores
 from escra_controller import client
 from escra_controller.config import ControllerConfig, load_config
-from escra_controller.control import control_socket, serve
+from escra_controller.control import Reply, control_socket, serve
 from escra_controller.engine import Engine
 from escra_controller.events import (
     AppResized,
@@ -34,8 +34,16 @@ from escra_controller.events import (
     Secured,
     Ticked,
 )
-from escra_controller.history import history_row
+from escra_controller.history import Logbook, history_row
 from escra_controller.leadership import LOST_GRACE_S, Leadership
+from escra_controller.metrics.exporter import Exporter
+from escra_controller.metrics.gathering import gather
+from escra_controller.metrics.page import Page, process
+from escra_controller.metrics.series import Family, Ticks, controller
+from escra_controller.metrics.series import Standing as Condition
+from escra_controller.metrics.tally import Tally
+from escra_controller.past import OPS as PAST
+from escra_controller.past import Past
 from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
 from escra_controller.reception import Reception, listening_sockets
 from escra_controller.server import AgentServer
@@ -43,6 +51,7 @@ from escra_controller.state import Refused
 
 TICK_S = 0.1
 HISTORY_TICKS = 100
+CONTAINERS_TICKS = 50
 
 log = structlog.get_logger()
 
@@ -53,15 +62,21 @@ class Controller:
     def __init__(self, path: Path, config: ControllerConfig) -> None:
         self._path = path
         self._config = config
-        self._started_at = time.monotonic()
-        host = socket.gethostname()
+        self._started_at, self._started_wall = time.monotonic(), time.time()
+        self._host = host = socket.gethostname()
         self._leadership = Leadership(config.state_path, host, standby=config.standby)
         self._server = AgentServer(host, self._handle, self._met)
         self._credentials = Credentials(config.tls, server=True) if config.tls else None
         self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
+        self._ticker = Ticker(TICK_S)
+        self._tally = Tally()
+        self._page = Page(self._gather)
+        self._exporter = Exporter(config.listen.metrics, self._page.read)
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
         self._desk = self._new_desk()
+        self._logbook = Logbook()
+        self._past = Past()
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
@@ -82,6 +97,7 @@ class Controller:
                 tasks.create_task(on_signals(self._reload))
                 tasks.create_task(serve(control, self._answer))
                 tasks.create_task(self._tick())
+                tasks.create_task(self._exporter.run())
                 if self._leadership.role != "leader":
                     tasks.create_task(self._wait_to_lead())
                 log.info(
@@ -130,6 +146,7 @@ class Controller:
     def _standing(self) -> Standing:
         leadership = self._leadership
         problems = leadership.problems() + self._renewal.problems(time.time())
+        problems += [self._exporter.problem] * bool(self._exporter.problem)
         return Standing(leadership.role, leadership.epoch, problems)
 
     @contextlib.contextmanager
@@ -158,26 +175,36 @@ class Controller:
     # ---- work ----------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        ticker = Ticker(TICK_S)
+        ticker = self._ticker = Ticker(TICK_S)
         while True:
             now = await ticker.next()
             if self._leadership.role == "leader":
                 self._handle(Ticked())
+                self._logbook.look(self._engine, now)
                 if ticker.count % HISTORY_TICKS == 0:
-                    rows = (history_row(app, time.time()) for app in self._engine.apps.values())
-                    self._leadership.store.sample(rows)
+                    wall = time.time()
+                    self._leadership.store.sample(
+                        history_row(app, wall) for app in self._engine.apps.values()
+                    )
+                if ticker.count % CONTAINERS_TICKS == 0:
+                    rows = self._logbook.rows(self._engine, time.time(), now)
+                    self._leadership.store.sample(containers=rows)
             self._watchdog.ping(now)
             if ticker.count % 10 == 0:
                 status(self._summary())
 
     def _handle(self, event: Event) -> None:
-        self._follow(self._engine.handle(event, time.monotonic()))
+        began = time.monotonic()
+        instructions = self._engine.handle(event, began)
+        self._page.decisions.observe(time.monotonic() - began)
+        self._follow(instructions)
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:
         decisions, orders, bounds = [], [], []
         for instruction in instructions:
             if isinstance(instruction, Decision):
                 decisions.append(instruction)
+                self._tally.count(instruction)
             elif isinstance(instruction, Secure):
                 bounds.append(instruction)
             else:
@@ -201,7 +228,9 @@ class Controller:
 
         self._leadership.store.secure({(b.host, b.app): b.bound for b in bounds}, done)
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any]) -> Reply | Awaitable[Reply]:
+        if request.get("op") in PAST and self._leadership.role == "leader":
+            return self._recall(request)
         try:
             data, instructions = self._asked(request)
         except NoSuchThing as error:
@@ -210,6 +239,12 @@ class Controller:
             return {"ok": False, "error": str(error), "code": client.FAILED}
         self._follow(instructions)
         return {"ok": True, "data": data}
+
+    async def _recall(self, request: dict[str, Any]) -> Reply:
+        try:
+            return {"ok": True, "data": await self._past.answer(self._leadership.store, request)}
+        except (EscraError, msgspec.ValidationError) as error:
+            return {"ok": False, "error": str(error), "code": client.FAILED}
 
     def _asked(self, request: dict[str, Any]) -> tuple[Any, list[Instruction]]:
         leadership = self._leadership
@@ -246,6 +281,24 @@ class Controller:
         log.info("configuration reloaded", kind="config_reloaded", apps=len(config.apps))
         if fixed:
             log.warning("these sections change at the next restart", reason=", ".join(fixed))
+
+    # ---- what others see -----------------------------------------------------------
+
+    def _gather(self) -> Iterator[Iterable[Family]]:
+        leadership = self._leadership
+        store = leadership.store if leadership.role == "leader" else None
+        condition = Condition(
+            __version__,
+            leadership.role,
+            leadership.epoch,
+            len(self._desk.problems()),
+            store is None or not store.trouble,
+            0 if store is None else store.dropped,
+            self._renewal.expiries(),
+        )
+        yield [*controller(condition), *process(self._started_wall)]
+        own = Ticks(self._host, self._ticker.count, self._ticker.late)
+        yield from gather(self._engine, self._tally, own, time.monotonic(), time.time())
 
     def _summary(self) -> str:
         engine = self._engine

@@ -27,8 +27,7 @@ class Asker:
         self._socket = socket
         self._timeout = timeout
         self._as_json = as_json
-        self._colour = not no_color and _wants_colour()
-        self.paint: Paint = _paint if self._colour else plain
+        self._colour, self.paint = colours(no_color)
         # Names are cut to fit a terminal only: what reads a pipe wants all of them.
         self.width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
@@ -64,6 +63,12 @@ class Asker:
             if watch is None:
                 return data
             time.sleep(watch)
+
+
+def colours(no_color: bool) -> tuple[bool, Paint]:
+    """Whether to use them, and what paints."""
+    wanted = not no_color and _wants_colour()
+    return wanted, _paint if wanted else plain
 
 
 def _wants_colour() -> bool:

@@ -10,9 +10,11 @@ from escra_common import __version__
 from escra_common.units import parse_bytes, parse_cpu
 from escra_controller import views
 from escra_controller.asking import Asker, shared, watched
+from escra_controller.doctor.command import doctor
+from escra_controller.eventcommands import events, older
+from escra_controller.reportcommands import report
 
 DEGRADED = 5
-FOLLOW_S = 0.3
 
 EPILOG = """\b
 Examples:
@@ -31,6 +33,10 @@ Exit status:
 @click.version_option(__version__, prog_name="escra")
 def main() -> None:
     """Container limits that follow the work, under one limit per application."""
+
+
+main.add_command(events)
+main.add_command(report)
 
 
 @main.command()
@@ -78,27 +84,9 @@ def explain(container: str, limit: int, **options: Any) -> None:
     """Why does CONTAINER (a name, or the start of an id) have the limit it has?"""
     asker = Asker(**options)
     data = asker.ask("explain", container=container, limit=limit)
+    row, latest = data["container"], data["decisions"]
+    data["decisions"] = older(asker, {"app": row["app"], "container": row["name"]}, latest, limit) + latest
     asker.show(data, views.explain(data, time.time(), asker.paint))
-
-
-@main.command()
-@click.argument("app", required=False)
-@click.option("-n", "--limit", type=click.IntRange(1, 2000), default=20, show_default=True, help="Decisions.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on.")
-@shared
-def events(app: str | None, limit: int, follow: bool, **options: Any) -> None:
-    """What was decided lately, about CPU and memory, and why.  With --json one object per line."""
-    asker = Asker(**options)
-    arguments = {} if app is None else {"app": app}
-    rows = asker.ask("events", limit=limit, **arguments)
-    asker.show_lines(rows, views.events(rows))
-    while follow:
-        time.sleep(FOLLOW_S)
-        after = rows[-1]["number"] if rows else 0
-        new = asker.ask("events", after=after, limit=2000, **arguments)
-        if new:
-            asker.show_lines(new, views.events(new, header=False))
-            rows = new
 
 
 @main.command("set")
@@ -152,6 +140,9 @@ def demo(seconds: float, simulated: bool) -> None:
     from escra_controller.demo.show import play  # what only the demo needs is not loaded for a table
 
     sys.exit(play(seconds, simulated=simulated))
+
+
+main.add_command(doctor)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import grp
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from escra_controller.client import FAILED, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
 
 # Flat, as all queries are: nothing large can be made of it.
 Request = dict[str, str | int | float | None]
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Reply = dict[str, Any]
+Answer = Callable[[dict[str, Any]], Reply | Awaitable[Reply]]
 
 # How long a client may take to finish a request, and to take its answer.
 PATIENCE_S = 5.0
@@ -61,7 +62,7 @@ def control_socket(path: Path, group: str = "escra") -> Iterator[socket.socket]:
 async def serve(listener: socket.socket, answer: Answer) -> None:
     """Answer the clients of ``listener`` until cancelled.
 
-    ``answer`` takes a request and returns the whole reply; it must not block.
+    ``answer`` takes a request and returns the whole reply, or what can be awaited for it; it must not block.
     """
     loop = asyncio.get_running_loop()
     free = asyncio.Semaphore(MAX_CONNECTIONS)
@@ -108,7 +109,8 @@ async def _converse(loop: asyncio.AbstractEventLoop, connection: socket.socket, 
             if not isinstance(request.get("op"), str):
                 await _send(loop, connection, _refusal('a request has an "op"'))
                 return
-            await _send(loop, connection, answer(request))
+            reply = answer(request)
+            await _send(loop, connection, await reply if isinstance(reply, Awaitable) else reply)
             # Many requests sent at once must not keep the control loop from its tick.
             await asyncio.sleep(0)
 

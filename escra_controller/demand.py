@@ -70,6 +70,15 @@ class Demand:
             self._active_at = now
         return interval
 
+    def since(self, seen: Interval | None) -> list[Interval]:
+        """What came after ``seen``, newest first; all that is kept when that is not among it."""
+        new = []
+        for interval in reversed(self._intervals):
+            if interval is seen:
+                break
+            new.append(interval)
+        return new
+
     def used(self) -> float:
         """The last rate seen, in millicores."""
         return self._intervals[-1].used if self._intervals else 0.0

@@ -137,9 +137,9 @@ class Desk:
             case _:
                 assert_never(query)
 
-    def _status(self, now: float) -> Row:
+    def problems(self) -> list[str]:
+        """What is not well, in sentences; empty when all is."""
         engine = self._engine
-        states = [state_word(engine, m) for m in engine.members.values()]
         problems = [
             f"agent {host} is not connected: {info.reason}"
             for host, info in sorted(engine.hosts.items())
@@ -149,18 +149,23 @@ class Desk:
             f"host {host} has not come back since the restart; if it is gone for good: escra forget {host}"
             for host in sorted(engine.absent_hosts())
         ]
-        standing = self._standing()
-        problems += standing.problems
+        problems += self._standing().problems
+        members = self._members(None)
         problems += [
             f"{m.info.name} on {m.key.host}: {m.problem}"
-            for m in self._members(None)
+            for m in members
             if m.problem and m.state != "pinned"
         ]
         problems += [
             f"{m.info.name} on {m.key.host}: {m.memory.problem}"
-            for m in self._members(None)
+            for m in members
             if m.memory.problem and m.memory.limit is None
         ]
+        return problems
+
+    def _status(self, now: float) -> Row:
+        engine, standing, problems = self._engine, self._standing(), self.problems()
+        states = [state_word(engine, m) for m in engine.members.values()]
         return {
             "version": __version__,
             "role": standing.role,

@@ -65,13 +65,28 @@ def container_row(engine: Engine, member: Member) -> Row:
         "memory": _memory(member),
         "oom_events": level.oom_events if level else 0,
         "oom_kills": level.oom_kills if level else 0,
+        "oom_averted": member.memory.averted,
     }
 
 
+def cpu_limit_milli(member: Member) -> int | None:
+    """The quota in force, whoever set it; None is no limit."""
+    in_force = member.info.in_force
+    if member.limit is None and in_force.quota_usec is not None:
+        return in_force.quota_usec * 1000 // in_force.period_usec
+    return member.limit
+
+
+def memory_limit_bytes(member: Member) -> int | None:
+    """The same for memory."""
+    memory, info = member.memory, member.info.memory
+    if memory.limit is not None:
+        return memory.limit
+    return memory.level.limit_bytes if memory.level else info.in_force.max_bytes if info else None
+
+
 def _cpu(member: Member) -> Row:
-    latest, limit, in_force = member.demand.latest, member.limit, member.info.in_force
-    if limit is None and in_force.quota_usec is not None:
-        limit = in_force.quota_usec * 1000 // in_force.period_usec
+    latest, limit = member.demand.latest, cpu_limit_milli(member)
     return {
         "limit_cores": None if limit is None else cores(limit),
         "used_cores": round(member.demand.used() / 1000, 3),
@@ -82,11 +97,8 @@ def _cpu(member: Member) -> Row:
 def _memory(member: Member) -> Row:
     memory, info = member.memory, member.info.memory
     level = memory.level
-    limit = memory.limit
-    if limit is None:
-        limit = level.limit_bytes if level else info.in_force.max_bytes if info else None
     return {
-        "limit_bytes": limit,
+        "limit_bytes": memory_limit_bytes(member),
         "used_bytes": level.used_bytes if level else None,
         "needed_bytes": memory.needed if level else None,
         "managed": memory.limit is not None,
@@ -115,6 +127,7 @@ def app_row(app: App) -> Row:
         },
         "containers": len(app.members),
         "hosts": len({m.key.host for m in members}),
+        "oom_averted": app.oom_averted,
     }
 
 
@@ -125,6 +138,7 @@ def decision_row(decision: Decision, offset: float) -> Row:
         "resource": decision.resource,
         "rule": decision.rule,
         "cause": decision.cause,
+        "observed": decision.observed,
         "numbers": {name: round(value, 4) for name, value in decision.numbers.items()},
     }
     for name, value in (("before", decision.before), ("after", decision.after)):

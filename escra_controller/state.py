@@ -103,6 +103,8 @@ class App:
     unmet: dict[MemberKey, tuple[Wish, float]] = field(default_factory=dict)
     refills: Recent = field(default_factory=Recent)
     counted: Recent = field(default_factory=Recent)
+    # Since the controller began, also of containers that are gone: see Memory.
+    oom_averted: int = 0
     shared_at: float = float("-inf")
     secured_at: float = float("-inf")
     # Taken out of the configuration; kept until nothing is counted any more.

@@ -195,7 +195,7 @@ def _decision(decision: Row, now: float) -> list[Cell | str]:
     return [
         duration(now - decision["at"]),
         decision["resource"],
-        decision["rule"],
+        f"({decision['rule']})" if decision.get("observed") else decision["rule"],
         _amount(decision, "before"),
         _amount(decision, "after"),
         decision["cause"],
@@ -208,19 +208,28 @@ def _amount(decision: Row, when: str) -> str:
     return format_bytes(decision[f"{when}_bytes"])
 
 
-def events(rows: Sequence[Row], *, header: bool = True) -> list[str]:
-    """Decisions about everybody, for a screen that scrolls: their columns do not depend on one another."""
-    lines = [_EVENT.format("TIME", "CONTAINER", "WHAT", "RULE", "BEFORE", "AFTER", "CAUSE")] if header else []
+def events(rows: Sequence[Row], *, header: bool = True, days: bool = False) -> list[str]:
+    """Decisions about everybody, for a screen that scrolls: their columns do not depend on one another.
+
+    A rule in brackets only would have decided.
+    """
+    form, width = ("%Y-%m-%d %H:%M:%S.%f", 23) if days else ("%H:%M:%S.%f", 12)
+    lines = (
+        [_EVENT.format("TIME".ljust(width), "CONTAINER", "WHAT", "RULE", "BEFORE", "AFTER", "CAUSE")]
+        if header
+        else []
+    )
     for row in rows:
-        at = datetime.fromtimestamp(row["at"]).strftime("%H:%M:%S.%f")[:-3]
+        at = datetime.fromtimestamp(row["at"]).strftime(form)[:-3]
         what = f"{clean(row['app'])}/{clean(row['container'])}"
         before, after = _amount(row, "before"), _amount(row, "after")
-        line = _EVENT.format(at, what, row["resource"], row["rule"], before, after, clean(row["cause"]))
+        rule = f"({row['rule']})" if row.get("observed") else row["rule"]
+        line = _EVENT.format(at, what, row["resource"], rule, before, after, clean(row["cause"]))
         lines.append(line.rstrip())
     return lines
 
 
-_EVENT = "{:12}  {:24}  {:6}  {:9}  {:>8} {:>8}  {}"
+_EVENT = "{}  {:24}  {:6}  {:9}  {:>8} {:>8}  {}"
 
 
 def state(name: str) -> Cell:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PURE = [
     *(
         "escra_common." + name
-        for name in ("errors", "expiry", "framing", "messages", "seldom", "session", "units")
+        for name in ("errors", "expiry", "framing", "messages", "mounts", "seldom", "session", "units")
     ),
     *(
         "escra_agent." + name
@@ -38,6 +38,10 @@ PURE = [
             "bounds",
             "demand",
             "demo.scene",
+            "doctor.facts",
+            "doctor.judgehost",
+            "doctor.judgeservices",
+            "doctor.view",
             "engine",
             "events",
             "history",
@@ -45,12 +49,20 @@ PURE = [
             "membership",
             "memory",
             "memoryallocator",
+            "metrics.gathering",
+            "metrics.series",
+            "metrics.tally",
             "policy",
             "pools",
             "queries",
             "recent",
             "registry",
             "render",
+            "report.model",
+            "report.page",
+            "report.style",
+            "report.svg",
+            "report.words",
             "rounds",
             "rows",
             "sharing",
@@ -59,6 +71,7 @@ PURE = [
             "storage.values",
             "strangers",
             "views",
+            "would",
         )
     ),
 ]
@@ -66,8 +79,8 @@ PURE = [
 # fmt: off
 HARMLESS = {
     "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib",
-    "enum", "fractions", "functools", "heapq", "itertools", "json", "math", "operator", "random", "re",
-    "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
+    "enum", "fractions", "functools", "heapq", "html", "itertools", "json", "math", "operator", "random",
+    "re", "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
 }
 # fmt: on
 PACKAGES = ("escra_common", "escra_agent", "escra_controller")

@@ -202,7 +202,7 @@ def test_the_readmes_five_minutes(pair: Pair, tmp_path: Path, monkeypatch: pytes
         shutil.copy(source, handed / name)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(handed))
 
-    control = f'[listen]\ncontrol = "{pair.control}"'
+    control = f'[listen]\ncontrol = "{pair.control}"\nmetrics = ""'
     (pair.folder / "controller.toml").write_text(here(controller).replace("[listen]", control))
     own = f'state_dir = "{pair.folder}/state"\n'
     (pair.folder / "agent.toml").write_text(own + here(agent) + "\n[docker]\nenabled = false\n")

@@ -9,7 +9,7 @@ from escra_agent.app import Agent
 from escra_agent.config import AgentConfig, SystemdConfig
 from escra_agent.docker import Changed, DockerContainer, DockerEvent, Started, Stopped, Synced
 from escra_agent.tracked import Tracked
-from escra_common.configfile import Address, Addresses
+from escra_common.configfile import Address, Addresses, AddressOrOff
 from escra_common.messages import CpuLimit, MemoryLimit
 from escra_common.units import Cpu, Size
 from escra_controller.app import Controller
@@ -302,7 +302,7 @@ class ControllerHost(Host):
         self._accepted()
 
     def _config(self, sizes: dict[str, tuple[int, int]]) -> ControllerConfig:
-        listen = ListenConfig(agents=Address(f"{self.name}:{PORT}"))
+        listen = ListenConfig(agents=Address(f"{self.name}:{PORT}"), metrics=AddressOrOff(""))
         apps = {
             name: AppConfig(
                 cpu=Cpu(cpu), memory=Size(memory), fallback=self._scenario.fallback, lease_s=LEASE_S
