@@ -94,7 +94,7 @@ class Demand:
         recent = list(self._intervals)[-n:]
         return sum(interval.throttled for interval in recent) / n
 
-    def since(self, at: float) -> list[Interval]:
+    def ended_after(self, at: float) -> list[Interval]:
         """The intervals that ended after ``at``, oldest first; they go back ten seconds at most."""
         recent = itertools.takewhile(lambda interval: interval.end > at, reversed(self._intervals))
         return list(recent)[::-1]

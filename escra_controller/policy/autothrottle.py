@@ -51,7 +51,9 @@ class AutothrottleRule:
         if ratio > TOLERANCE * self._target:
             target = ceil(seen.limit * (1 + ratio - TOLERANCE * self._target))
             return self._wish(target, "throttled more than its target allows", ratio, throttled=True)
-        used = [interval.used for interval in seen.demand.since(now - HISTORY_S)] or [seen.demand.used()]
+        used = [interval.used for interval in seen.demand.ended_after(now - HISTORY_S)] or [
+            seen.demand.used()
+        ]
         enough = max(used) + self._margin * (stdev(used) if len(used) > 1 else 0.0)
         if enough > 0.9 * seen.limit:
             return None
@@ -61,7 +63,7 @@ class AutothrottleRule:
 
     def _throttled(self, seen: Seen, now: float) -> float:
         """The share of the last second's periods that were throttled, of those not answered yet."""
-        recent = seen.demand.since(max(self._since, now - PERIOD_S))
+        recent = seen.demand.ended_after(max(self._since, now - PERIOD_S))
         return min(1.0, sum(i.throttled * (i.end - i.start) for i in recent) / PERIOD_S)
 
     def _wish(self, target: int, cause: str, ratio: float, *, throttled: bool) -> Wish:

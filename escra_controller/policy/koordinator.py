@@ -33,7 +33,7 @@ class KoordinatorRule:
             self._decided_at = now
         if now - self._decided_at < PERIOD_S:
             return None
-        throttled = any(interval.throttled for interval in seen.demand.since(self._decided_at))
+        throttled = any(interval.throttled for interval in seen.demand.ended_after(self._decided_at))
         self._decided_at = now
         self._node.append(seen.host_used / (seen.host or seen.omega))
         node = sum(self._node) / len(self._node)

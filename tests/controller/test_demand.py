@@ -60,8 +60,8 @@ def test_intervals_say_what_was_lost_and_since_when() -> None:
     demand.observe(sample(1), 0.1)
     demand.observe(sample(2, throttled=1, lost=40_000), 0.2)
     demand.observe(sample(3, throttled=1, lost=40_000), 0.3)
-    first, second = demand.since(0.0)
+    first, second = demand.ended_after(0.0)
     assert (first.events, first.lost_usec) == (1, 40_000)
     assert (second.events, second.lost_usec) == (0, 0)
-    assert demand.since(0.2) == [second]
-    assert demand.since(0.3) == []
+    assert demand.ended_after(0.2) == [second]
+    assert demand.ended_after(0.3) == []
