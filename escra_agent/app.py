@@ -88,6 +88,7 @@ class Agent:
             self._cutter,
             manage_memory=config.memory.enabled,
             caps=_host_caps(config),
+            observing=config.mode == "observe",
         )
         self._keeper = Keeper(self._roster, self._send)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
@@ -233,6 +234,7 @@ class Agent:
             fixed = [name for name in FIXED_KEYS if getattr(config, name) != getattr(self._config, name)]
             self._config = config
             self._roster.gate.reload(_host_caps(config))
+            await self._roster.observe(config.mode == "observe")
             await self._cgroups.configure(config.cgroup)
             log.info("configuration reloaded", kind="config_reloaded")
             if fixed:

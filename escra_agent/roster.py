@@ -35,12 +35,15 @@ class Roster:
         *,
         manage_memory: bool = True,
         caps: HostCaps = UNCAPPED,
+        observing: bool = False,
     ) -> None:
         self._hierarchy = hierarchy
         self._store = store
         self._announce = announce
         self._cutter = cutter
         self._manage_memory = manage_memory
+        # This host only looks on.
+        self._observing = observing
         # The store is written in a thread, by one at a time.
         self._disk = asyncio.Lock()
         # Why the present original of these is not on disk.
@@ -69,11 +72,13 @@ class Roster:
             for tracked in manageable:
                 self._set_problem(tracked, error)
         for tracked in opened:
-            tracked.caps = self.gate.caps
+            tracked.caps, tracked.observed = self.gate.caps, self._observing
             self.tracked[tracked.key] = tracked
             if tracked.candidate.labels.mode == "off":
                 if await self._give_back(tracked):
                     await self._forget(tracked.key)
+            elif self._left_behind(tracked):
+                await self._give_back(tracked)
             elif tracked.memory and tracked.memory.problem:
                 await self._give_memory_back(tracked)
             log.info(
@@ -84,6 +89,23 @@ class Roster:
                 reason=tracked.candidate.problem or f"original limit {describe(tracked.original)}",
             )
             self._announce(Appeared(tracked.describe()))
+
+    async def observe(self, observing: bool) -> None:
+        """From now on look on only, which gives the original limits back; or take part again."""
+        if observing == self._observing:
+            return
+        self._observing = observing
+        for tracked in list(self.tracked.values()):
+            tracked.observed = observing
+            if self._left_behind(tracked):
+                await self._give_back(tracked)
+            if tracked.key in self.tracked:  # it may have ended meanwhile
+                self._announce(Appeared(tracked.describe()))
+
+    def _left_behind(self, tracked: Tracked) -> bool:
+        """Whether it has a limit of ours, although this host only looks on."""
+        memory = tracked.memory and tracked.memory.plan.wanted
+        return tracked.mode == "observe" and (tracked.plan.wanted is not None or memory is not None)
 
     async def detach(self, tracked: Tracked, *, give_back: bool = False) -> None:
         """Let go of a container: it ended, or, with ``give_back``, it is not ours to manage any more."""

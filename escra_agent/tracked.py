@@ -12,7 +12,7 @@ from escra_agent.memorygroup import MemoryGroup
 from escra_agent.memoryplan import MemoryPlan
 from escra_agent.planner import Plan
 from escra_agent.sampler import Sampler
-from escra_common.messages import Container, ContainerMemory, CpuLimit, MemoryLevel, MemoryLimit
+from escra_common.messages import Container, ContainerMemory, CpuLimit, MemoryLevel, MemoryLimit, Mode
 
 NO_PULSE = Pulse(0, False, False, 0)
 
@@ -81,7 +81,7 @@ class Tracked:
     """``memory`` is None where there is no memory controller for it.
 
     ``rooms`` is what was told that the host's totals leave for it, after an order was refused for that;
-    ``refusals`` are the causes that were logged.
+    ``refusals`` are the causes that were logged.  ``observed``: its host only looks on.
     """
 
     candidate: Candidate
@@ -93,6 +93,7 @@ class Tracked:
     pinned: bool
     memory: TrackedMemory | None
     sampler: Sampler = field(default_factory=Sampler)
+    observed: bool = False
     idle: bool = False
     drift_logged: bool = False
     caps: HostCaps = UNCAPPED
@@ -107,7 +108,12 @@ class Tracked:
     @property
     def ours(self) -> bool:
         """Whether its limits may be changed."""
-        return self.candidate.labels.mode == "auto" and not self.candidate.problem
+        return self.mode == "auto" and not self.candidate.problem
+
+    @property
+    def mode(self) -> Mode:
+        asked = self.candidate.labels.mode
+        return "observe" if self.observed and asked == "auto" else asked
 
     def describe(self) -> Container:
         """As the controller should know it.
@@ -123,7 +129,7 @@ class Tracked:
             name=self.candidate.name,
             app=labels.app,
             cgroup=self.cgroup.path,
-            mode=labels.mode,
+            mode=self.mode,
             original=self.original,
             in_force=self.plan.wanted or self.last.limit,
             managed=self.plan.wanted is not None,

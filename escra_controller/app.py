@@ -46,7 +46,10 @@ from escra_controller.past import OPS as PAST
 from escra_controller.past import Past
 from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
 from escra_controller.reception import Reception, listening_sockets
+from escra_controller.recorder import OPS as RECORDER_OPS
+from escra_controller.recorder import Recorders
 from escra_controller.server import AgentServer
+from escra_controller.shadow import Shadow
 from escra_controller.state import Refused
 
 TICK_S = 0.1
@@ -74,9 +77,11 @@ class Controller:
         self._page = Page(self._gather)
         self._exporter = Exporter(config.listen.metrics, self._page.read)
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
+        self._shadow = Shadow(self._engine, config.memory, self._started_at)
         self._desk = self._new_desk()
-        self._logbook = Logbook()
+        self._logbook = Logbook(lambda key: self._shadow.would(key))
         self._past = Past()
+        self._recorders = Recorders()
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
@@ -121,6 +126,7 @@ class Controller:
         if self._leadership.remembers:
             grace_s = 0.0  # who is not back yet is counted all the same
         self._engine = Engine(config.policy, now, grace_s, config.memory, self._leadership.bounds)
+        self._shadow = Shadow(self._engine, config.memory, now)
         self._desk = self._new_desk()
         self._handle(AppsConfigured(config.specs()))
         for app, size in self._leadership.recovered.sizes.items():
@@ -141,7 +147,7 @@ class Controller:
             self._server.lead(self._leadership.epoch)
 
     def _new_desk(self) -> Desk:
-        return Desk(self._engine, self._started_at, self._standing)
+        return Desk(self._engine, self._started_at, self._standing, self._shadow.would)
 
     def _standing(self) -> Standing:
         leadership = self._leadership
@@ -198,6 +204,9 @@ class Controller:
         instructions = self._engine.handle(event, began)
         self._page.decisions.observe(time.monotonic() - began)
         self._follow(instructions)
+        # Who waits for an order does not wait for what only would be.
+        self._follow(self._shadow.handle(event, began))
+        self._recorders.hear(event, began)
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:
         decisions, orders, bounds = [], [], []
@@ -254,9 +263,14 @@ class Controller:
             return {"epoch": leadership.epoch, "hosts": sorted(leadership.met_hosts)}, []
         if leadership.role != "leader" and request.get("op") != "status":
             raise Refused("this controller is a standby; ask the one that leads")
-        answer = self._desk.answer(request, time.monotonic(), time.time())
+        now, wall = time.monotonic(), time.time()
+        if request.get("op") in RECORDER_OPS:
+            return self._recorders.answer(request, self._engine, self._config.memory, now, wall), []
+        answer = self._desk.answer(request, now, wall)
         if request.get("op") == "set":
-            leadership.store.size(request["app"], request.get("cpu_milli"), request.get("memory_bytes"))
+            size = request["app"], request.get("cpu_milli"), request.get("memory_bytes")
+            leadership.store.size(*size)
+            self._recorders.hear(AppResized(*size), now)
         return answer
 
     def _reload(self) -> None:
@@ -319,10 +333,14 @@ def _log_decisions(decisions: Iterable[Decision]) -> None:
 
 def _log_decision(decision: Decision) -> None:
     kind = _KINDS.get(decision.rule, "limit_changed")
+    event = "limit changed" if kind == "limit_changed" else decision.cause
+    if decision.observed:
+        event = "would change" if kind == "limit_changed" else f"only observed: {event}"
+        kind = "limit_observed"
     amount: Callable[[int], float] = cores if decision.resource == "cpu" else int
-    emit = log.info if kind == "limit_changed" else log.warning
+    emit = log.info if kind in ("limit_changed", "limit_observed") else log.warning
     emit(
-        "limit changed" if kind == "limit_changed" else decision.cause,
+        event,
         kind=kind,
         app=decision.app,
         container=decision.container,

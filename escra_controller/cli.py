@@ -12,6 +12,8 @@ from escra_controller import views
 from escra_controller.asking import Asker, shared, watched
 from escra_controller.doctor.command import doctor
 from escra_controller.eventcommands import events, older
+from escra_controller.recordcommands import record
+from escra_controller.replaycommands import replay
 from escra_controller.reportcommands import report
 
 DEGRADED = 5
@@ -37,6 +39,8 @@ def main() -> None:
 
 main.add_command(events)
 main.add_command(report)
+main.add_command(record)
+main.add_command(replay)
 
 
 @main.command()

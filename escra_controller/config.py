@@ -12,7 +12,7 @@ from escra_common.errors import ConfigError
 from escra_common.messages import Fallback
 from escra_common.tls import TlsConfig
 from escra_common.units import Cpu, Size
-from escra_controller.events import AppSpec
+from escra_controller.events import AppMode, AppSpec
 from escra_controller.memory import MemorySettings
 from escra_controller.policy import Settings
 
@@ -48,6 +48,8 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # What agents do with its containers after ``lease_s`` without a controller.
     fallback: Fallback = "hold"
     lease_s: Annotated[int, Meta(ge=10, le=10**7)] = 300
+    # "observe": decide and record, write nothing.
+    mode: AppMode = "auto"
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,6 +84,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 app.weight,
                 app.fallback,
                 app.lease_s,
+                app.mode,
             )
             for name, app in self.apps.items()
         ]

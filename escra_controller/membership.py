@@ -71,7 +71,7 @@ class Membership:
 
     def place(self, member: Member, out: list[Instruction], *, snapshot: bool = False) -> None:
         """Put a container where its labels, its mode and the configured applications say it belongs."""
-        state, member.problem = classify(member.info, self._all.configured())
+        state, member.problem = classify(member.info, self._all.configured(), self._all.observed())
         app = self._all.apps.get(member.info.app)
         if app is not None:
             app.members[member.key] = member

@@ -25,6 +25,7 @@ from escra_controller.rows import (
     state_word,
 )
 from escra_controller.state import App, Member
+from escra_controller.would import WouldHave, nobody
 
 _PLACES_NAMED = 10
 
@@ -99,13 +100,19 @@ class Standing:
 class Desk:
     """Answers queries about one engine; ``set`` is the only one that changes anything.
 
-    ``wall`` is the unix time at ``now``, for the times people see.
+    ``wall`` is the unix time at ``now``, for the times people see.  ``would`` says what observed
+    containers would have.
     """
 
     def __init__(
-        self, engine: Engine, started_at: float, standing: Callable[[], Standing] = Standing
+        self,
+        engine: Engine,
+        started_at: float,
+        standing: Callable[[], Standing] = Standing,
+        would: WouldHave = nobody,
     ) -> None:
         self._engine = engine
+        self._would = would
         self._started_at = started_at
         self._standing = standing
 
@@ -121,7 +128,7 @@ class Desk:
             case Apps():
                 return [app_row(app) for app in self._sorted_apps()], []
             case Ps(app):
-                return [container_row(self._engine, m) for m in self._members(app)], []
+                return [self._row(member) for member in self._members(app)], []
             case Agents():
                 known = [agent_row(self._engine, host, now) for host in sorted(self._engine.hosts)]
                 return known + [absent_row(host) for host in sorted(self._engine.absent_hosts())], []
@@ -177,15 +184,19 @@ class Desk:
             "agents": sum(host.connected for host in engine.hosts.values()),
             "containers": len(states),
             "managed": states.count("managed"),
+            "observed": states.count("observe"),
             "policy": engine.settings.name,
         }
+
+    def _row(self, member: Member) -> Row:
+        return container_row(self._engine, member, self._would(member.key))
 
     def _explain(self, wanted: str, limit: int, now: float, wall: float) -> Row:
         member = self._find(wanted)
         decisions = list(member.decisions)[-limit:] if limit > 0 else []
         app = self._engine.apps.get(member.info.app)
         return {
-            "container": container_row(self._engine, member),
+            "container": self._row(member),
             "cpu": cpu_standing(app, member) if app else {},
             "memory": memory_standing(app, member) if app else {},
             "decisions": [decision_row(d, wall - now) for d in decisions],

@@ -29,6 +29,10 @@ class Registry:
     def configured(self) -> set[str]:
         return {name for name, app in self.apps.items() if not app.removed}
 
+    def observed(self) -> set[str]:
+        """Applications whose containers are never written to."""
+        return {name for name, app in self.apps.items() if app.spec.mode == "observe"}
+
     def absent(self) -> set[str]:
         """The hosts from before that are not back."""
         return {host for host, _ in self.kept or () if host != ALL_HOSTS}

@@ -1,5 +1,6 @@
 """``escra report``: a page about what limits and use were, and what Escra changed or would have changed."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def report(
         if output is not None or not options["as_json"]:
             html = page(apps, time.time(), __version__).encode()
             if output == Path("-"):
-                click.get_binary_stream("stdout").write(html)
+                sys.stdout.buffer.write(html)
                 return
             _write(output or Path("escra-report.html"), html, written)
     except EscraError as error:

@@ -9,6 +9,7 @@ from escra_common.units import cores
 from escra_controller.engine import Engine
 from escra_controller.events import Decision
 from escra_controller.state import App, Member
+from escra_controller.would import Would
 
 Row = dict[str, Any]
 
@@ -51,7 +52,8 @@ def absent_row(host: str) -> Row:
     }
 
 
-def container_row(engine: Engine, member: Member) -> Row:
+def container_row(engine: Engine, member: Member, would: Would | None = None) -> Row:
+    """``would`` is what it would have, were it managed: for observed ones."""
     level = member.memory.level
     return {
         "id": member.info.id,
@@ -63,6 +65,7 @@ def container_row(engine: Engine, member: Member) -> Row:
         "problem": member.problem,
         "cpu": _cpu(member),
         "memory": _memory(member),
+        "would": None if would is None else _would(would),
         "oom_events": level.oom_events if level else 0,
         "oom_kills": level.oom_kills if level else 0,
         "oom_averted": member.memory.averted,
@@ -91,6 +94,14 @@ def _cpu(member: Member) -> Row:
         "limit_cores": None if limit is None else cores(limit),
         "used_cores": round(member.demand.used() / 1000, 3),
         "throttled_ratio": round(latest.throttled, 3) if latest else 0.0,
+    }
+
+
+def _would(would: Would) -> Row:
+    return {
+        "cpu": {"limit_cores": None if would.cpu_milli is None else cores(would.cpu_milli)},
+        "memory": {"limit_bytes": would.memory_bytes},
+        "throttled_ratio": round(would.throttled, 3),
     }
 
 
@@ -128,6 +139,8 @@ def app_row(app: App) -> Row:
         "containers": len(app.members),
         "hosts": len({m.key.host for m in members}),
         "oom_averted": app.oom_averted,
+        "mode": app.spec.mode,
+        "observed": sum(m.state == "observe" for m in members),
     }
 
 

@@ -210,15 +210,18 @@ class App:
         return max_min(self.spec.memory, claims)
 
 
-def classify(info: Container, apps: Having[str]) -> tuple[State, str]:
-    """The state of a container that nobody has admitted yet, and what is wrong with it, if anything is."""
+def classify(info: Container, apps: Having[str], observed: Having[str] = ()) -> tuple[State, str]:
+    """The state of a container that nobody has admitted yet, and what is wrong with it, if anything is.
+
+    ``observed`` are those of ``apps`` whose containers are only looked at.
+    """
     if info.problem:
         return "invalid", info.problem
     if info.mode == "off":
         return "off", ""
     if info.app not in apps:
         return "unknown-app", f"no [apps.{info.app}] in the controller's configuration"
-    if info.mode == "observe":
+    if info.mode == "observe" or info.app in observed:
         return "observe", ""
     if info.pinned:
         return "pinned", "pinned to processors by its cpuset; its quota is left alone"
