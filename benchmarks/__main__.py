@@ -3,14 +3,25 @@
 import importlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-NAMES = ("reaction", "honesty", "oom", "faults", "scrape", "agent", "wire", "watching")
+NAMES = ("reaction", "honesty", "oom", "faults", "scrape", "agent", "wire", "watching", "compare")
 
+# Where it is not the one of that name.
+MODULES = {"compare": "compare.comparison"}
 # Beside --quick and --json.
-TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}}
+TAKES = {
+    "oom": {"full", "episodes", "rates"},
+    "faults": {"full", "kinds"},
+    "compare": {"out", "seconds", "repetitions", "policies", "workloads", "applications"},
+}
+
+
+def _listed(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(value.split(",")) if value else ()
 
 
 @click.command()
@@ -23,6 +34,14 @@ TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}}
     "--rate", "rates", type=click.IntRange(1, 2048), multiple=True, help="oom: in MiB/s; may repeat."
 )
 @click.option("--kind", "kinds", multiple=True, help="faults: only this one; may repeat.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="compare: the folder for results."
+)
+@click.option("--seconds", type=click.FloatRange(1, 3600), help="compare: of each repetition.")
+@click.option("--repetitions", type=click.IntRange(1, 100), help="compare: of each cell.")
+@click.option("--policies", callback=_listed, help="compare: only these, with commas between them.")
+@click.option("--workloads", callback=_listed, help="compare: only these.")
+@click.option("--applications", callback=_listed, help="compare: only these.")
 def main(
     name: str,
     as_json: bool,
@@ -31,15 +50,18 @@ def main(
     episodes: int | None,
     rates: tuple[int, ...],
     kinds: tuple[str, ...],
+    **compare: Any,
 ) -> None:
     """Measure one thing on this machine; run nothing else meanwhile."""
-    given = {"full": full, "episodes": episodes, "rates": rates, "kinds": kinds}
+    given = {"full": full, "episodes": episodes, "rates": rates, "kinds": kinds} | compare
     options: dict[str, Any] = {option: value for option, value in given.items() if value}
     if strange := options.keys() - TAKES.get(name, frozenset()):
         raise click.UsageError(f"{name} does not take {', '.join(sorted(strange))}")
     if name == "oom" and options.pop("full", False):
         options["episodes"] = 336  # more than 1,000 in all
-    module = importlib.import_module(f"benchmarks.{name}")
+    if name == "compare" and "out" not in options:
+        raise click.UsageError("compare needs --out, the folder for its results")
+    module = importlib.import_module(f"benchmarks.{MODULES.get(name, name)}")
     result: dict[str, Any] = module.measure(
         quick=quick, say=lambda line: click.echo(line, err=True), **options
     )

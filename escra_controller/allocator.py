@@ -90,6 +90,7 @@ class Allocator:
     def _decide(self, r: Round, members: Iterable[Member], *, sampled: bool) -> None:
         app = r.app
         fair = app.fair_shares()
+        host_used = _used_by_host(app)
         growing: dict[MemberKey, tuple[Wish, float]] = {}
         for member in members:
             if member.state != "managed" or member.limit is None:
@@ -102,7 +103,17 @@ class Allocator:
             floor, ceiling = app.floor(member), app.ceiling(member)
             free = self._affordable(app.ledger.free)
             seen = Seen(
-                member.limit, floor, ceiling, fair[member.key], app.spec.cpu, free, member.demand, sampled
+                limit=member.limit,
+                floor=floor,
+                ceiling=ceiling,
+                fair=fair[member.key],
+                omega=app.spec.cpu,
+                free=free,
+                demand=member.demand,
+                sampled=sampled,
+                original=limit_millicores(member.info.original) or fair[member.key],
+                host=member.host_milli,
+                host_used=host_used[member.key.host],
             )
             wish = member.rule.decide(seen, r.now)
             if wish is None:
@@ -307,6 +318,14 @@ class Allocator:
 
     def _affordable(self, free: float) -> int:
         return int(free / (1 + self._s.burst))
+
+
+def _used_by_host(app: App) -> dict[str, float]:
+    """Millicores that the application's containers use on each host."""
+    used: dict[str, float] = {}
+    for key, member in app.members.items():
+        used[key.host] = used.get(key.host, 0.0) + member.demand.used()
+    return used
 
 
 def _least_growth(limit: int) -> int:

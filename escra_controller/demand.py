@@ -1,5 +1,6 @@
 """What one container has been doing lately, from its cumulative counters."""
 
+import itertools
 from collections import deque
 from dataclasses import dataclass
 
@@ -13,13 +14,19 @@ IDLE_MILLI = 5
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Between two samples.  ``used`` in millicores, ``throttled`` the share of periods cut short (0..1)."""
+    """Between two samples.  ``used`` in millicores, ``throttled`` the share of periods cut short (0..1).
+
+    ``events`` is how often the kernel counted a throttled period, ``lost_usec`` the time lost to throttling,
+    summed over processors.
+    """
 
     start: float
     end: float
     used: float
     throttled: float
     rev: int
+    events: int = 0
+    lost_usec: int = 0
 
 
 class Demand:
@@ -55,6 +62,8 @@ class Demand:
             used=(sample.usage_usec - previous.usage_usec) * 1000 / elapsed_usec,
             throttled=_throttled(previous, sample, raised=raised),
             rev=sample.rev,
+            events=sample.nr_throttled - previous.nr_throttled,
+            lost_usec=sample.throttled_usec - previous.throttled_usec,
         )
         self._intervals.append(interval)
         if interval.used >= IDLE_MILLI or interval.throttled:
@@ -84,6 +93,11 @@ class Demand:
             return 0.0
         recent = list(self._intervals)[-n:]
         return sum(interval.throttled for interval in recent) / n
+
+    def ended_after(self, at: float) -> list[Interval]:
+        """The intervals that ended after ``at``, oldest first; they go back ten seconds at most."""
+        recent = itertools.takewhile(lambda interval: interval.end > at, reversed(self._intervals))
+        return list(recent)[::-1]
 
     def window(self, since: float) -> "Window | None":
         """Mean and peak use and throttling from ``since`` on; None when nothing is known that far back."""

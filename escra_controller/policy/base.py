@@ -21,7 +21,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     README puts around it.
     """
 
-    name: Literal["escra", "static"] = "escra"
+    name: Literal["escra", "static", "vpa", "autopilot", "koordinator", "rubik", "autothrottle"] = "escra"
     upsilon: Annotated[float, Meta(gt=0, le=100)] = 0.8
     window: Annotated[int, Meta(ge=1, le=50)] = 1
     gamma: Share = 0.2
@@ -33,6 +33,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remember_s: Seconds = 60.0
     idle_s: Seconds = 2.0
     burst: Share = 0.0
+    # For the comparison: how often ``vpa`` and ``autopilot`` decide, if not as published, and the throttled
+    # ratio that ``autothrottle`` aims at.
+    period_s: Seconds | None = None
+    throttle_target: Share = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,9 @@ class Seen:
     """What a rule may know.  Amounts in millicores.
 
     ``limit`` is in force or under way, ``fair`` the weighted share of Ω, ``free`` what the pool
-    has left.  ``sampled`` is true when a new interval ended just now.
+    has left.  ``sampled`` is true when a new interval ended just now.  ``original`` is the limit it came
+    with, or its fair share; ``host`` the processors of its host (0: not known), and ``host_used`` what the
+    application's containers there use.
     """
 
     limit: int
@@ -51,6 +57,9 @@ class Seen:
     free: int
     demand: Demand
     sampled: bool
+    original: int
+    host: int = 0
+    host_used: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
