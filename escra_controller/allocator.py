@@ -5,6 +5,7 @@ what is free by then; when that is not enough, those above their fair share give
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from math import ceil
 
 from escra_common.messages import Ack
@@ -113,7 +114,7 @@ class Allocator:
                 sampled=sampled,
                 original=limit_millicores(member.info.original) or fair[member.key],
                 host=member.host_milli,
-                host_used=host_used[member.key.host],
+                host_used=partial(host_used, member.key.host),
             )
             wish = member.rule.decide(seen, r.now)
             if wish is None:
@@ -320,11 +321,13 @@ class Allocator:
         return int(free / (1 + self._s.burst))
 
 
-def _used_by_host(app: App) -> dict[str, float]:
-    """Millicores that the application's containers use on each host."""
-    used: dict[str, float] = {}
-    for key, member in app.members.items():
-        used[key.host] = used.get(key.host, 0.0) + member.demand.used()
+def _used_by_host(app: App) -> Callable[[str], float]:
+    """Millicores that the application's containers use on a host; only rules that ask pay for it."""
+
+    @cache
+    def used(host: str) -> float:
+        return sum(member.demand.used() for key, member in app.members.items() if key.host == host)
+
     return used
 
 

@@ -1,6 +1,6 @@
 """The interface between the engine and its rules."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
 
@@ -45,8 +45,8 @@ class Seen:
 
     ``limit`` is in force or under way, ``fair`` the weighted share of Ω, ``free`` what the pool
     has left.  ``sampled`` is true when a new interval ended just now.  ``original`` is the limit it came
-    with, or its fair share; ``host`` the processors of its host (0: not known), and ``host_used`` what the
-    application's containers there use.
+    with, or its fair share; ``host`` the processors of its host (0: not known), and ``host_used`` says
+    what the application's containers there use.
     """
 
     limit: int
@@ -59,7 +59,7 @@ class Seen:
     sampled: bool
     original: int
     host: int = 0
-    host_used: float = 0.0
+    host_used: Callable[[], float] = lambda: 0.0
 
 
 @dataclass(frozen=True, slots=True)

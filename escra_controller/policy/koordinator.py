@@ -35,7 +35,7 @@ class KoordinatorRule:
             return None
         throttled = any(interval.throttled for interval in seen.demand.ended_after(self._decided_at))
         self._decided_at = now
-        self._node.append(seen.host_used / (seen.host or seen.omega))
+        self._node.append(seen.host_used() / (seen.host or seen.omega))
         node = sum(self._node) / len(self._node)
         if node >= OVERLOAD:
             factor, cause = DOWN, "the node is overloaded"

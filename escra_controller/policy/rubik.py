@@ -35,7 +35,7 @@ class RubikRule:
         if latest is None or not seen.sampled:
             return None
         node = seen.host or seen.omega
-        use = seen.host_used / node
+        use = seen.host_used() / node
         excess = max(0, seen.limit - seen.original)
         change = 0.0
         if use >= HIGH and not latest.throttled:

@@ -54,7 +54,7 @@ class Container:
             0,
         )
         self.demand.observe(self.sample, self.now)
-        wish = self.rule.decide(dataclasses.replace(self.seen, host_used=host_used), self.now)
+        wish = self.rule.decide(dataclasses.replace(self.seen, host_used=lambda: host_used), self.now)
         if wish is not None:
             self.seen = dataclasses.replace(self.seen, limit=wish.target)
         return wish
