@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,9 @@ def installed(bare_host: Host) -> Iterator[Host]:
         sources = ["Makefile", "pyproject.toml", "constraints.txt", "README.md", "systemd"]
         sources += ["escra_common", "escra_agent", "escra_controller"]
         host.put(ROOT, sources, SOURCES)
+        began = time.monotonic()
         make(host, "install")
+        host.install_s = time.monotonic() - began
         configure(host)
         yield host
     finally:
