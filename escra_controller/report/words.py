@@ -53,9 +53,7 @@ def headlines(app: AppReport) -> list[str]:
         cpu, memory = app.would_save("cpu"), app.would_save("memory")
         parts = _differences(cpu, memory)
         raised = len(app.raised_when_throttled())
-        more = (
-            f"raised {raised} {'limit' if raised == 1 else 'limits'} before they throttled" if raised else ""
-        )
+        more = f"raised {raised} {'limit' if raised == 1 else 'limits'} that throttled" if raised else ""
         if parts:
             parts = f"held {parts} than the present limits"
         if done := [part for part in (parts, more) if part]:

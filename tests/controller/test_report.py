@@ -90,7 +90,7 @@ def test_observed_containers_say_what_escra_would_have_changed(tmp_path: Path) -
     (sentence,) = words.headlines(app)
     assert re.fullmatch(
         r"Only observed: Escra would have held [0-9.]+ cores more and 1.0 GiB less than the present limits,"
-        r" and raised 4 limits before they throttled.",
+        r" and raised 4 limits that throttled.",
         sentence,
     )
     (data,) = words.as_json([app])

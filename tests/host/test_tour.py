@@ -36,7 +36,8 @@ def test_from_a_fresh_host_to_the_first_report(installed: Host) -> None:
         took_s = time.monotonic() - began
         print(f"make install {host.install_s:.1f} s, the rest {took_s:.1f} s\n{said}")
         assert took_s < MOST_S
-        assert "web" in said
+        assert "Only observed: Escra would have" in said
+        assert ">web<" in host.output("cat escra-report.html")
         pid = host.output("docker inspect -f '{{.State.Pid}}' web")
         assert host.output(f"cat /sys/fs/cgroup$(cut -d: -f3 /proc/{pid}/cgroup)/cpu.max") == "50000 100000"
     finally:
