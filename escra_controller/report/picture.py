@@ -53,7 +53,7 @@ def picture(apps: Sequence[AppReport]) -> str:
                 f'<tspan dx="10" style="fill:{_COLOURS[kind]}">{"Ω" if kind == "omega" else kind}</tspan>'
                 for kind in kinds
             )
-            parts.append(f'<text x="{x}" y="{top + 12}">{escape(title)}{legend}</text>')
+            parts.append(f'<text x="{x}" y="{top + 12}">{escape(clean(title))}{legend}</text>')
             parts.append(
                 f'<svg x="{x}" y="{top + 18}" width="{CHART_WIDTH}" height="{CHART_HEIGHT}" {svg[5:]}'
             )

@@ -10,6 +10,8 @@ from datetime import datetime
 from html import escape
 from typing import Literal
 
+from escra_controller.render import clean
+
 Series = Sequence[float | None]
 Kind = Literal["used", "limit", "original", "omega", "would", "throttled"]
 
@@ -59,7 +61,7 @@ def chart(
     plot_w, plot_h = width - LEFT - RIGHT, height - TOP - BOTTOM
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" viewBox="0 0 {width} {height}"'
-        f' aria-label="{escape(title)}">'
+        f' aria-label="{escape(clean(title))}">'
     ]
     for tick in range(round(scale.top / scale.step) + 1):
         y = TOP + plot_h * (1 - tick * scale.step / scale.top)
