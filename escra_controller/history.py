@@ -89,15 +89,7 @@ class Tally:
         self._would_throttled = 0.0
 
     def look(self, member: Member, would: Would | None) -> None:
-        for interval in member.demand.since(self._interval):
-            length_s = interval.end - interval.start
-            self._covered_s += length_s
-            self._used_s += interval.used * length_s
-            self._peak = max(self._peak, interval.used)
-            if interval.throttled:
-                self._throttled_s += interval.throttled * length_s
-                self._throttled_peak = max(self._throttled_peak, interval.throttled)
-        self._interval = member.demand.latest
+        self._take_intervals(member)
         level = member.memory.level
         if level is not None and level is not self._level:
             self._level = level
@@ -112,8 +104,20 @@ class Tally:
             )
             self._would_throttled += would.throttled
 
+    def _take_intervals(self, member: Member) -> None:
+        for interval in member.demand.since(self._interval):
+            length_s = interval.end - interval.start
+            self._covered_s += length_s
+            self._used_s += interval.used * length_s
+            self._peak = max(self._peak, interval.used)
+            if interval.throttled:
+                self._throttled_s += interval.throttled * length_s
+                self._throttled_peak = max(self._throttled_peak, interval.throttled)
+        self._interval = member.demand.latest
+
     def row(self, member: Member, at: float, now: float) -> ContainerRow:
         """Everything since the last one; the next begins."""
+        self._take_intervals(member)
         info, level, span_s = member.info, member.memory.level, now - self._since
         # The last rate seen holds: an agent leaves out samples that would say the same.
         rest_s, rest = max(0.0, span_s - self._covered_s), member.demand.used()

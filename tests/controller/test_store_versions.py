@@ -10,7 +10,7 @@ from tests.controller.storing import News, asides, decision, opened
 
 # As version 1 made it.
 SCHEMA_1 = """
-PRAGMA application_id = 1165194098;
+PRAGMA application_id = 1165190002;
 PRAGMA user_version = 1;
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
