@@ -69,10 +69,16 @@ class SimulatedWorker:
             self._busy = True
             self._loop.call_later(self._disk_delay_s(), self._commit)
 
-    def append(self, decisions: Iterable[object] = (), history: Iterable[object] = ()) -> None:
-        # The audit has no part in any promise.
-        for _ in decisions:
-            pass
+    def append(
+        self,
+        decisions: Iterable[object] = (),
+        history: Iterable[object] = (),
+        containers: Iterable[object] = (),
+    ) -> None:
+        # Neither the audit nor the history has a part in any promise, but they are made.
+        for rows in (decisions, history, containers):
+            for _ in rows:
+                pass
 
     def close(self, patience_s: float) -> bool:
         return True
