@@ -39,8 +39,8 @@ class MemoryReporter:
         self.read(tracked, memory)
         if turn % LOOK_EVERY == 0:
             memory.failures = memory.group.failures()
-            if memory.plan.look_is_old(now):
-                memory.plan.looked(memory.group.cache_bytes(), now)
+        if memory.plan.look_is_old(now):
+            memory.plan.looked(memory.group.cache_bytes(), now)
         level = memory.level(tracked.key)
         memory.told_all = memory.told is not None and not moved(memory.told, level)
         if not memory.told_all:

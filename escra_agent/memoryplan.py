@@ -18,6 +18,8 @@ AHEAD_S = 0.15
 LOOK_BYTES_PER_S = 1 << 30
 LOOK_S = 0.1
 OLD_LOOK_S = 4.0
+# When the use moved by so much since the last look, what moved may be cache: files were read, or given up.
+MUCH_BYTES = 8 << 20
 RESEND_S = 0.2
 # So long a task may wait in the kernel for an answer.
 ANSWER_S = 5.0
@@ -127,8 +129,9 @@ class MemoryPlan:
         self._need.saw(self.needed_bytes, now)
 
     def look_is_old(self, now: float) -> bool:
-        """Whether the cache may be another by now, for those who want to see it."""
-        return now - self._looked_at >= OLD_LOOK_S and self.used_bytes != self._looked_at_use
+        """Whether the cache may be another by now: others that need memory count on what is told of it."""
+        moved = abs(self.used_bytes - self._looked_at_use)
+        return moved >= MUCH_BYTES or (moved > 0 and now - self._looked_at >= OLD_LOOK_S)
 
     @property
     def needed_bytes(self) -> int:
