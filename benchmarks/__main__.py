@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-NAMES = ("reaction", "honesty", "oom", "faults")
+NAMES = ("reaction", "honesty", "oom", "faults", "engine", "controller")
 
 # Beside --quick and --json.
-TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}}
+TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}, "engine": {"agents", "profile", "huge"}}
 
 
 @click.command()
@@ -23,6 +23,9 @@ TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}}
     "--rate", "rates", type=click.IntRange(1, 2048), multiple=True, help="oom: in MiB/s; may repeat."
 )
 @click.option("--kind", "kinds", multiple=True, help="faults: only this one; may repeat.")
+@click.option("--agents", type=click.IntRange(10, 1000), help="engine: how many, with 100 containers each.")
+@click.option("--huge", is_flag=True, help="engine: all containers are of one application.")
+@click.option("--profile", is_flag=True, help="engine: print where the time goes.")
 def main(
     name: str,
     as_json: bool,
@@ -31,9 +34,20 @@ def main(
     episodes: int | None,
     rates: tuple[int, ...],
     kinds: tuple[str, ...],
+    agents: int | None,
+    huge: bool,
+    profile: bool,
 ) -> None:
     """Measure one thing on this machine; run nothing else meanwhile."""
-    given = {"full": full, "episodes": episodes, "rates": rates, "kinds": kinds}
+    given = {
+        "full": full,
+        "episodes": episodes,
+        "rates": rates,
+        "kinds": kinds,
+        "agents": agents,
+        "huge": huge,
+        "profile": profile,
+    }
     options: dict[str, Any] = {option: value for option, value in given.items() if value}
     if strange := options.keys() - TAKES.get(name, frozenset()):
         raise click.UsageError(f"{name} does not take {', '.join(sorted(strange))}")
