@@ -1,18 +1,20 @@
 """What one container has been doing lately, from its cumulative counters."""
 
-from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
 
 from escra_common.messages import Sample
 
-# Samples come ten times a second while something happens; ten seconds are kept at most.
+# Samples come ten times a second while something happens; ten seconds are kept at most, and only as much
+# as somebody looks back: a container is a few hundred bytes, its history could be many thousand.
 KEPT = 100
+KEEP_S = 10.0
 # Less than this is not work: a timer that looks around now and then, a health check.
 IDLE_MILLI = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(msgspec.Struct, frozen=True, gc=False):
     """Between two samples.  ``used`` in millicores, ``throttled`` the share of periods cut short (0..1)."""
 
     start: float
@@ -30,9 +32,14 @@ class Demand:
     from the agent's own, which is what divides its counters honestly.
     """
 
-    def __init__(self) -> None:
+    __slots__ = ("_active_at", "_intervals", "_keep_s", "_least", "_previous")
+
+    def __init__(self, keep_s: float = KEEP_S, least: int = KEPT) -> None:
+        """``keep_s`` is how far ``window`` looks back at most, ``least`` the most that is averaged."""
+        self._keep_s = keep_s
+        self._least = least
         self._previous: Sample | None = None
-        self._intervals: deque[Interval] = deque(maxlen=KEPT)
+        self._intervals: list[Interval] = []
         self._active_at: float | None = None
 
     @property
@@ -50,16 +57,28 @@ class Demand:
         raised = previous.rev != sample.rev == raised_by
         elapsed_usec = sample.time_usec - previous.time_usec
         interval = Interval(
-            start=now - elapsed_usec / 1e6,
-            end=now,
-            used=(sample.usage_usec - previous.usage_usec) * 1000 / elapsed_usec,
-            throttled=_throttled(previous, sample, raised=raised),
-            rev=sample.rev,
+            now - elapsed_usec / 1e6,
+            now,
+            (sample.usage_usec - previous.usage_usec) * 1000 / elapsed_usec,
+            _throttled(previous, sample, raised=raised),
+            sample.rev,
         )
-        self._intervals.append(interval)
+        self._keep(interval)
         if interval.used >= IDLE_MILLI or interval.throttled:
             self._active_at = now
+        elif self._active_at is None:
+            self._active_at = interval.start  # it has never been seen to work
         return interval
+
+    def _keep(self, interval: Interval) -> None:
+        """The first one that is kept tells how it was when the time looked back at began."""
+        intervals, since = self._intervals, interval.end - self._keep_s
+        intervals.append(interval)
+        expired = 0
+        while len(intervals) - expired > self._least and intervals[expired + 1].start <= since:
+            expired += 1
+        if expired or len(intervals) > KEPT:
+            del intervals[: max(expired, len(intervals) - KEPT)]
 
     def used(self) -> float:
         """The last rate seen, in millicores."""
@@ -73,8 +92,7 @@ class Demand:
         """Mean throttled ratio of the last ``n`` intervals; missing ones count as not throttled."""
         if n <= 0:
             return 0.0
-        recent = list(self._intervals)[-n:]
-        return sum(interval.throttled for interval in recent) / n
+        return sum([interval.throttled for interval in self._intervals[-n:]]) / n
 
     def window(self, since: float) -> "Window | None":
         """Mean and peak use and throttling from ``since`` on; None when nothing is known that far back."""
@@ -100,11 +118,10 @@ class Demand:
         latest = self.latest
         if latest is None or latest.used >= IDLE_MILLI:
             return 0.0
-        return now - (self._active_at if self._active_at is not None else self._intervals[0].start)
+        return now - self._active_at if self._active_at is not None else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     mean_used: float
     peak_used: float
     throttled: float
