@@ -10,7 +10,7 @@ import click
 NAMES = ("reaction", "honesty", "oom", "faults", "engine", "controller")
 
 # Beside --quick and --json.
-TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}, "engine": {"agents", "profile", "huge"}}
+TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}, "engine": {"agents", "profile", "huge"}, "controller": {"agents", "huge"}}
 
 
 @click.command()
@@ -23,8 +23,8 @@ TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}, "eng
     "--rate", "rates", type=click.IntRange(1, 2048), multiple=True, help="oom: in MiB/s; may repeat."
 )
 @click.option("--kind", "kinds", multiple=True, help="faults: only this one; may repeat.")
-@click.option("--agents", type=click.IntRange(10, 1000), help="engine: how many, with 100 containers each.")
-@click.option("--huge", is_flag=True, help="engine: all containers are of one application.")
+@click.option("--agents", type=click.IntRange(10, 1000), help="engine, controller: how many, with 100 containers each.")
+@click.option("--huge", is_flag=True, help="engine, controller: all containers are of one application.")
 @click.option("--profile", is_flag=True, help="engine: print where the time goes.")
 def main(
     name: str,

@@ -29,7 +29,6 @@ from escra_common.session import hello
 TICK_S = 0.1
 PERIOD_USEC = 100_000
 ROTATE_TICKS = 10
-CAME_WITH = CpuLimit(PERIOD_USEC // 2, PERIOD_USEC)
 CAME_WITH_MEMORY = MemoryLimit(256 << 20)
 USES_BYTES = 96 << 20
 CPUS = 64
@@ -46,17 +45,22 @@ Row = list[int]
 
 
 class CrowdHost:
-    """Host ``number`` with ``containers`` of one application, so many of them ``eventful`` at a time."""
+    """Host ``number`` with ``containers`` of one application, so many of them ``eventful`` at a time.
 
-    def __init__(self, number: int, containers: int, app: str, eventful: int) -> None:
+    Each came with a limit of ``level`` millicores, and wants a fifth of it or up to a fifth more.
+    """
+
+    def __init__(self, number: int, containers: int, app: str, eventful: int, level: int = 500) -> None:
         self.name = f"host{number}"
         self.samples = self.changes = 0
         self._app = app
+        self._came_with = CpuLimit(level * 100, PERIOD_USEC)
         self._first = number << 20
         self._rows = [[self._first + n, 0, 0, 0, 0, 0, 0, 0] for n in range(containers)]
         # In millicores: what is in force, and what each wants when it works.
-        self._limits = [500] * containers
-        self._wants = [random.Random(self._first + n).randrange(100, 600) for n in range(containers)]
+        self._limits = [level] * containers
+        self._wants = [random.Random(self._first + n).randrange(level // 5, level * 6 // 5) for n in range(containers)]
+        self._sizes: dict[int, MemoryLimit] = {}
         self._without_limit = containers
         self._eventful = list(range(eventful))
         self._told = 0
@@ -73,19 +77,24 @@ class CrowdHost:
         )
 
     def snapshot(self) -> list[Message]:
-        memory = ContainerMemory(CAME_WITH_MEMORY, CAME_WITH_MEMORY, needed_bytes=USES_BYTES)
+        """As it is now: what was ordered is in force."""
         containers = [
             Container(
                 *(row[0], f"{row[0]:064x}", f"{self.name}-{n}", self._app, f"/docker/{row[0]:064x}", "auto"),
-                CAME_WITH,
-                CAME_WITH,
+                self._came_with,
+                CpuLimit(limit * 100, PERIOD_USEC),
+                managed=row[REV] > 0,
                 cap_milli=1000 * CPUS,
-                memory=memory,
+                memory=ContainerMemory(CAME_WITH_MEMORY, memory, managed, USES_BYTES),
             )
-            for n, row in enumerate(self._rows)
+            for n, (row, limit) in enumerate(zip(self._rows, self._limits, strict=True))
+            for memory, managed in [self._memory(row[0])]
         ]
         levels = [MemoryLevel(row[0], USES_BYTES, 256 << 20, peak_bytes=USES_BYTES) for row in self._rows]
         return [Snapshot(containers), MemoryLevels(levels)]
+
+    def _memory(self, key: int) -> tuple[MemoryLimit, bool]:
+        return (self._sizes[key], True) if key in self._sizes else (CAME_WITH_MEMORY, False)
 
     def rows(self, now_usec: int) -> list[Row]:
         """The samples of one tick; in the first two every container says that it is there, and idle."""
@@ -144,6 +153,7 @@ class CrowdHost:
 
     def obey_memory(self, orders: SetMemory) -> MemoryApplied:
         self.changes += len(orders.orders)
+        self._sizes |= {order.key: MemoryLimit(order.max_bytes) for order in orders.orders}
         return MemoryApplied(
             [
                 MemoryAck(order.key, order.rev, MemoryLimit(order.max_bytes), needed_bytes=USES_BYTES)

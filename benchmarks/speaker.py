@@ -46,7 +46,9 @@ class Speaker:
         address: str = "127.0.0.1",
         host: str = "speaker",
         tls: ssl.SSLContext | None = None,
+        app: str = "bench",
     ) -> None:
+        self._app = app
         self._socket = socket.create_connection((address, port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
@@ -68,7 +70,7 @@ class Speaker:
         self._send(
             Snapshot(
                 [
-                    Container(self.key(n), f"id{n}", f"c{n}", "bench", f"/c{n}", "auto", one_core, one_core)
+                    Container(self.key(n), f"id{n}", f"c{n}", self._app, f"/c{n}", "auto", one_core, one_core)
                     for n in self._counters
                 ]
             )

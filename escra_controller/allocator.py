@@ -100,21 +100,19 @@ class Allocator:
     # ---- rules ---------------------------------------------------------------------
 
     def _decide(self, r: Round, members: Collection[Member], *, sampled: bool) -> None:
-        app = r.app
-        fair = app.fair_shares()
+        app, omega, fair = r.app, r.app.spec.cpu, r.app.fair_shares()
+        free = self._affordable(app.ledger.free)
         growing: dict[MemberKey, tuple[Wish, float]] = {}
         for member in members:
-            if member.state != "managed" or member.limit is None:
+            limit, demand = member.limit, member.demand
+            if member.state != "managed" or limit is None:
                 continue
             # What is seen while a raise is under way belongs to the limit before it.  A cut under
             # way that hurts already, though, is better taken back at once.
-            hurts = sampled and _cutting(member) and bool(member.demand.throttled())
-            if app.ledger[member.key].pending and not hurts:
+            if app.ledger[member.key].pending and not (sampled and _cutting(member) and demand.throttled()):
                 continue
             floor, ceiling, _ = app.claim(member)
-            free = self._affordable(app.ledger.free)
-            fair_share, omega = fair[member.key], app.spec.cpu
-            seen = Seen(member.limit, floor, ceiling, fair_share, omega, free, member.demand, sampled)
+            seen = Seen(limit, floor, ceiling, fair[member.key], omega, free, demand, sampled)
             wish = member.rule.decide(seen, r.now)
             if wish is None:
                 if not sampled:
@@ -122,10 +120,11 @@ class Allocator:
                 continue
             app.due.put(member.key, r.now)
             target = max(floor, min(ceiling, wish.target))
-            if target < member.limit:
+            if target < limit:
                 app.unmet.pop(member.key, None)
                 self._order(r, member, target, wish)
-            elif target > member.limit or wish.throttled:
+                free = self._affordable(app.ledger.free)
+            elif target > limit or wish.throttled:
                 growing[member.key] = (wish, r.now + UNMET_S)
         if growing:
             self._grow(r, growing)

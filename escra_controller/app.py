@@ -60,6 +60,7 @@ class Controller:
         self._credentials = Credentials(config.tls, server=True) if config.tls else None
         self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
+        self._ticker = Ticker(TICK_S)
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
         self._desk = self._new_desk()
 
@@ -130,7 +131,7 @@ class Controller:
     def _standing(self) -> Standing:
         leadership = self._leadership
         problems = leadership.problems() + self._renewal.problems(time.time())
-        return Standing(leadership.role, leadership.epoch, problems)
+        return Standing(leadership.role, leadership.epoch, problems, self._ticker.late)
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -158,7 +159,7 @@ class Controller:
     # ---- work ----------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        ticker = Ticker(TICK_S)
+        ticker = self._ticker = Ticker(TICK_S)
         while True:
             now = await ticker.next()
             if self._leadership.role == "leader":

@@ -102,11 +102,14 @@ class Demand:
         for interval in reversed(self._intervals):
             if interval.end <= since:
                 break
-            length = interval.end - max(interval.start, since)
-            weighted += interval.used * length
+            start, used = interval.start, interval.used
+            length = interval.end - (start if start > since else since)
+            weighted += used * length
             covered += length
-            peak = max(peak, interval.used)
-            throttled = max(throttled, interval.throttled)
+            if used > peak:
+                peak = used
+            if interval.throttled > throttled:
+                throttled = interval.throttled
         if not covered:
             # Nothing new since then: what was last seen still holds.
             last = self._intervals[-1]

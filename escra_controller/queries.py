@@ -89,11 +89,12 @@ Query = Status | Apps | Ps | Agents | Explain | Events | Set | Forget
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The controller's part among controllers, and what is not well with it."""
+    """The controller's part among controllers, what is not well with it, and how often its tick was late."""
 
     role: str = "leader"
     epoch: int = 0
     problems: Sequence[str] = ()
+    late_ticks: int = 0
 
 
 class Desk:
@@ -173,6 +174,7 @@ class Desk:
             "containers": len(states),
             "managed": states.count("managed"),
             "policy": engine.settings.name,
+            "late_ticks": standing.late_ticks,
         }
 
     def _explain(self, wanted: str, limit: int, now: float, wall: float) -> Row:
