@@ -36,7 +36,7 @@ LEVEL, LEVEL_IN_HUGE = 500, 80
 # Until what came with the first limits has come to rest.
 REST_S = 6.0
 PROBE_EVERY_S = 0.02
-PROBED = 20
+PROBED = 100
 ROOT = Path(__file__).parents[1]
 Say = Callable[[str], None]
 
@@ -188,7 +188,7 @@ def running_scene(agents: int, huge: bool) -> Iterator[Scene]:
     each = agents // apps * CONTAINERS
     level = LEVEL_IN_HUGE if huge else LEVEL
     config = "grace_s = 0\n" + "".join(
-        f"[apps.app{n}]\ncpu = {min(1000, 1.2 * level / 1000 * each):g}\ncpu_max = 8\ncpu_min = 0.02\n"
+        f"[apps.app{n}]\ncpu = {min(1000, 1.2 * level / 1000 * each):g}\ncpu_max = 4\ncpu_min = 0.02\n"
         f'memory = "{each // 2}GiB"\n'
         for n in range(apps)
     )

@@ -55,6 +55,7 @@ class Speaker:
             self._socket = tls.wrap_socket(self._socket, server_hostname=address)
         greeting = hello("agent", host, boot_id=host, cpus=1000)
         self._session = Session(greeting, time.monotonic())
+        self._said_at = time.monotonic_ns() // 1000
         self._base = 100_000 * random.randrange(1, 1 << 40)
         self._limits: dict[int, CpuOrder] = {}
         self._counters = {key: [0, 0, 0, 0] for key in range(1, containers + 1)}
@@ -112,10 +113,11 @@ class Speaker:
 
     def _sample(self, throttled: int | None) -> None:
         now = time.monotonic_ns() // 1000
+        used, self._said_at = (now - self._said_at) * 9 // 10, now
         samples = []
         for key, counters in self._counters.items():
             order = self._limits[key]
-            counters[0] += 90_000
+            counters[0] += used
             counters[1] += 1
             counters[2] += key == throttled
             samples.append(Sample(self.key(key), now, counters[0], counters[1], counters[2], 0, 0, order.rev))
