@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +44,7 @@ from escra_controller.state import Refused
 
 TICK_S = 0.1
 HISTORY_TICKS = 100
+FREEZE_EVERY = 5_000
 
 log = structlog.get_logger()
 
@@ -60,6 +62,7 @@ class Controller:
         self._credentials = Credentials(config.tls, server=True) if config.tls else None
         self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
+        self._frozen = 0
         self._ticker = Ticker(TICK_S)
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
         self._desk = self._new_desk()
@@ -164,12 +167,29 @@ class Controller:
             now = await ticker.next()
             if self._leadership.role == "leader":
                 self._handle(Ticked())
-                if ticker.count % HISTORY_TICKS == 0:
-                    rows = (history_row(app, time.time()) for app in self._engine.apps.values())
-                    self._leadership.store.sample(rows)
+                self._sample(ticker.count % HISTORY_TICKS)
             self._watchdog.ping(now)
+            self._freeze()
             if ticker.count % 10 == 0:
                 status(self._summary())
+
+    def _sample(self, turn: int) -> None:
+        """One line of history for the applications whose turn it is: never for all in one tick."""
+        apps = list(self._engine.apps.values())[turn::HISTORY_TICKS]
+        if apps:
+            self._leadership.store.sample([history_row(app, time.time()) for app in apps])
+
+    def _freeze(self) -> None:
+        """Containers stay: the collector need not look through all of them to find garbage elsewhere.
+
+        With 100,000 containers it takes 0.4 s, in which nothing else happens.
+        """
+        grown = len(self._engine.members) - self._frozen
+        if grown >= FREEZE_EVERY:
+            gc.collect()
+            gc.freeze()
+        if abs(grown) >= FREEZE_EVERY:
+            self._frozen = len(self._engine.members)
 
     def _handle(self, event: Event) -> None:
         self._follow(self._engine.handle(event, time.monotonic()))
