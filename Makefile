@@ -1,10 +1,10 @@
-# Both commands set up everything they need: nothing else has to be typed first.
+# `make demo` and `make test` set up everything they need: nothing else has to be typed first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 
-.PHONY: venv demo test test-quick test-host fuzz simulate clean
+.PHONY: venv demo install uninstall deb test test-quick test-host fuzz simulate clean
 
 venv: $(STAMP)
 
@@ -16,6 +16,15 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/escra demo
+
+# Onto this host, as root; what can be set is explained in the script.
+export EXTRAS PYTHON PREFIX DESTDIR BINDIR SHAREDIR ZSHDIR UNITDIR PURGE
+
+install uninstall:
+	systemd/install.sh $@
+
+deb:
+	@VERSION=$(VERSION) systemd/debian/build.sh
 
 test: $(STAMP)
 	$(BIN)/pytest --ignore=tests/host
@@ -41,4 +50,4 @@ simulate: $(STAMP)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(PLANT),--plant $(PLANT))
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -3,14 +3,30 @@
 import importlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-NAMES = ("reaction", "honesty", "oom", "faults", "engine", "controller")
+NAMES = (
+    *("reaction", "honesty", "oom", "faults", "scrape", "agent", "wire", "watching", "compare"),
+    *("engine", "controller"),
+)
 
+# Where it is not the one of that name.
+MODULES = {"compare": "compare.comparison"}
 # Beside --quick and --json.
-TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}, "engine": {"agents", "profile", "huge"}, "controller": {"agents", "huge"}}
+TAKES = {
+    "oom": {"full", "episodes", "rates"},
+    "faults": {"full", "kinds"},
+    "engine": {"agents", "huge", "profile"},
+    "controller": {"agents", "huge"},
+    "compare": {"out", "seconds", "repetitions", "policies", "workloads", "applications"},
+}
+
+
+def _listed(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(value.split(",")) if value else ()
 
 
 @click.command()
@@ -23,9 +39,17 @@ TAKES = {"oom": {"full", "episodes", "rates"}, "faults": {"full", "kinds"}, "eng
     "--rate", "rates", type=click.IntRange(1, 2048), multiple=True, help="oom: in MiB/s; may repeat."
 )
 @click.option("--kind", "kinds", multiple=True, help="faults: only this one; may repeat.")
-@click.option("--agents", type=click.IntRange(10, 1000), help="engine, controller: how many, with 100 containers each.")
+@click.option("--agents", type=click.IntRange(10, 1000), help="engine, controller: of 100 containers each.")
 @click.option("--huge", is_flag=True, help="engine, controller: all containers are of one application.")
 @click.option("--profile", is_flag=True, help="engine: print where the time goes.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="compare: the folder for results."
+)
+@click.option("--seconds", type=click.FloatRange(1, 3600), help="compare: of each repetition.")
+@click.option("--repetitions", type=click.IntRange(1, 100), help="compare: of each cell.")
+@click.option("--policies", callback=_listed, help="compare: only these, with commas between them.")
+@click.option("--workloads", callback=_listed, help="compare: only these.")
+@click.option("--applications", callback=_listed, help="compare: only these.")
 def main(
     name: str,
     as_json: bool,
@@ -34,26 +58,18 @@ def main(
     episodes: int | None,
     rates: tuple[int, ...],
     kinds: tuple[str, ...],
-    agents: int | None,
-    huge: bool,
-    profile: bool,
+    **others: Any,
 ) -> None:
     """Measure one thing on this machine; run nothing else meanwhile."""
-    given = {
-        "full": full,
-        "episodes": episodes,
-        "rates": rates,
-        "kinds": kinds,
-        "agents": agents,
-        "huge": huge,
-        "profile": profile,
-    }
+    given = {"full": full, "episodes": episodes, "rates": rates, "kinds": kinds} | others
     options: dict[str, Any] = {option: value for option, value in given.items() if value}
     if strange := options.keys() - TAKES.get(name, frozenset()):
         raise click.UsageError(f"{name} does not take {', '.join(sorted(strange))}")
     if name == "oom" and options.pop("full", False):
         options["episodes"] = 336  # more than 1,000 in all
-    module = importlib.import_module(f"benchmarks.{name}")
+    if name == "compare" and "out" not in options:
+        raise click.UsageError("compare needs --out, the folder for its results")
+    module = importlib.import_module(f"benchmarks.{MODULES.get(name, name)}")
     result: dict[str, Any] = module.measure(
         quick=quick, say=lambda line: click.echo(line, err=True), **options
     )

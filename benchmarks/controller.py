@@ -1,12 +1,13 @@
 """How many agents can one controller serve?  The real process, on loopback, and a crowd that speaks to it.
 
-For each size: agents with 100 containers each, ten of which are eventful in every tick of 100 ms (crowd.py), ten
-agents to an application, or all of them to one (``apps`` 1).  Plaintext, as loopback allows.  ``events_per_s``
-are samples; ``core_percent`` is the controller's CPU time, all threads, and ``generator_percent`` that of the
-crowd, which has to share the machine with it.  ``decision_ms``: from an honest probe's sample of a throttled
-container leaving to its new limit arriving (speaker.py), meanwhile.  ``bytes_per_event``: what comes in.
-``join_s``: from nothing to a limit for every container; ``rejoin_s``: all agents hang up and come back at the
-same moment, until all have been taken; ``late_ticks``: of the controller's, in each of these times.
+For each size: agents with 100 containers each, ten of which are eventful in every tick of 100 ms (crowd.py),
+ten agents to an application, or all of them to one (``apps`` 1).  Plaintext, as loopback allows.
+``events_per_s`` are the crowd's samples; ``core_percent`` is the controller's CPU time, all threads, and
+``generator_percent`` that of the crowd, which has to share the machine with it.  ``decision_ms``: from an
+honest probe's sample of a throttled container leaving to its new limit arriving (speaker.py), meanwhile.
+``bytes_per_event``: what comes in.  ``join_s``: from nothing to a limit for every container; ``rejoin_s``:
+all agents hang up and come back at the same moment, until all have been taken; ``late_ticks``: of the
+controller's, in each of these times.
 
 ``recovery``: a controller that is killed with 1,000 containers, and started again.
 """
@@ -16,7 +17,6 @@ import select
 import signal
 import subprocess
 import sys
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -59,7 +59,9 @@ class CrowdHost:
         self._rows = [[self._first + n, 0, 0, 0, 0, 0, 0, 0] for n in range(containers)]
         # In millicores: what is in force, and what each wants when it works.
         self._limits = [level] * containers
-        self._wants = [random.Random(self._first + n).randrange(level // 5, level * 6 // 5) for n in range(containers)]
+        self._wants = [
+            random.Random(self._first + n).randrange(level // 5, level * 6 // 5) for n in range(containers)
+        ]
         self._sizes: dict[int, MemoryLimit] = {}
         self._without_limit = containers
         self._eventful = list(range(eventful))

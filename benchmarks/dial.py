@@ -68,7 +68,6 @@ class Line:
         if answer:
             self.say(answer)
 
-
     def close(self) -> None:
         self._socket.close()
 

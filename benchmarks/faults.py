@@ -54,7 +54,7 @@ class Form:
 
 QUICK = Form(2, 1, 3, Durations(stop_s=5.0, part_s=8.0))
 USUAL = Form(10, 3, 4, Durations(stop_s=30.0, part_s=60.0))
-FULL = Form(100, 10, 6, Durations(stop_s=30.0, part_s=60.0))
+FULL = Form(100, 10, 5, Durations(stop_s=30.0, part_s=60.0))
 
 
 @dataclass(slots=True)
@@ -126,8 +126,12 @@ class Faults:
         threads = [threading.Thread(target=self._work) for _ in range(min(self._form.worlds, len(jobs)))]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException as error:  # Ctrl-C: each ends after the fault it is at, and cleans up
+            self._errors.append(error)
+            raise
         if self._errors:
             raise self._errors[0]
         return [self._tallies[kind.name].row(kind.name) for kind in kinds]
@@ -168,9 +172,9 @@ class Faults:
         try:
             healed = kind.injure(world, self._form.durations)
             tally.stood_still += len(healed.stood_still)
-            took_s = world.wait_as_before(healed.at, healed.hosts)
+            took_s, last = world.wait_as_before(healed.at, healed.hosts)
             tally.recoveries_s.append(took_s)
-            recovery = f"as before in {took_s * 1000:.0f} ms"
+            recovery = f"as before in {took_s * 1000:.0f} ms; the last was: {last}"
         except NotRecovered as error:
             tally.lost += max(1, len(error.lost))
             recovery, well = str(error), False

@@ -60,7 +60,7 @@ class Scene:
         tls = section(authority.issue("controller", CONTROLLER, self._address))
         (folder / "controller.toml").write_text(
             f'state_dir = "{folder}"\ngrace_s = 0\n'
-            f'[listen]\nagents = "{self._address}:{PORT}"\ncontrol = "{self._control}"\n{tls}'
+            f'[listen]\nagents = "{self._address}:{PORT}"\ncontrol = "{self._control}"\nmetrics = ""\n{tls}'
             '[apps.bench]\ncpu = 900\ncpu_max = 4\nmemory = "1GiB"\n'
         )
         run = [sys.executable, "-m", "escra_controller.daemon", "run", "--config", "controller.toml"]

@@ -20,11 +20,15 @@ START_S = 15.0
 class Pair:
     """``controller`` and ``agent`` are the processes, None while stopped; ``folder`` has files and logs."""
 
-    def __init__(self, folder: Path, controller_toml: str, agent_toml: str, nice: int = 0) -> None:
+    def __init__(
+        self, folder: Path, controller_toml: str, agent_toml: str, nice: int = 0, *, metrics: bool = False
+    ) -> None:
         self.folder = folder
         self.control = folder / "controller.sock"
         self._nice = nice
         self.port = free_port()
+        # The usual address may be taken, by a controller of this machine or of another test.
+        self.metrics = f"127.0.0.1:{free_port()}" if metrics else ""
         self.write_config("controller", controller_toml)
         self.write_config("agent", agent_toml)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -32,7 +36,8 @@ class Pair:
     def write_config(self, name: str, text: str) -> None:
         """``text`` without what belongs to this pair: addresses, sockets and folders are put before it."""
         own = {
-            "controller": f'[listen]\nagents = "127.0.0.1:{self.port}"\ncontrol = "{self.control}"\n',
+            "controller": f'[listen]\nagents = "127.0.0.1:{self.port}"\ncontrol = "{self.control}"\n'
+            f'metrics = "{self.metrics}"\n',
             "agent": f'controller = "127.0.0.1:{self.port}"\nstate_dir = "{self.folder}/state"\n',
         }[name]
         # In the controller's file top-level keys must come before the first table.
@@ -97,11 +102,11 @@ class Pair:
 
 @contextlib.contextmanager
 def running_pair(
-    controller_toml: str, agent_toml: str, *, start: bool = True, nice: int = 0
+    controller_toml: str, agent_toml: str, *, start: bool = True, nice: int = 0, metrics: bool = False
 ) -> Iterator[Pair]:
     """Both daemons until the end of the block; their folder goes with them."""
     with tempfile.TemporaryDirectory(prefix="escra-pair-") as folder:
-        pair = Pair(Path(folder), controller_toml, agent_toml, nice)
+        pair = Pair(Path(folder), controller_toml, agent_toml, nice, metrics=metrics)
         try:
             if start:
                 pair.start()

@@ -30,7 +30,7 @@ SHARES = {"shop": 0.7, "side": 0.3}
 MEMORY_MIB = 64
 HERE = Path(__file__).parent
 LOAD, BREATHE = (str(HERE / name) for name in ("load.py", "breathe.py"))
-# Limits fall back quickly, so that they move all the time.
+# Limits fall back quickly, and floors are far below the fair shares, so that limits move all the time.
 POLICY = "[policy]\nshrink_every_s = 0.1\nshrink_window_s = 0.3\nidle_s = 1.0\nremember_s = 0.1\n"
 
 
@@ -129,19 +129,21 @@ class World:
             self.apps[group.app].moved_at[group.name] > at for group in self.groups if group.host == host
         )
 
-    def wait_as_before(self, since: float, hosts: Sequence[str], timeout_s: float = START_S) -> float:
-        """Seconds from ``since`` until all is accounted for and limits move on ``hosts``.
+    def wait_as_before(
+        self, since: float, hosts: Sequence[str], timeout_s: float = START_S
+    ) -> tuple[float, str]:
+        """Seconds from ``since`` until all is accounted for and limits move on ``hosts``; what was so last.
 
         Raises NotRecovered.
         """
-        end, wrong, lost = time.monotonic() + timeout_s, "nothing was asked", [g.name for g in self.groups]
+        end, wrong, lost = time.monotonic() + timeout_s, "", [g.name for g in self.groups]
         while time.monotonic() < end:
             with suppress(QueryError):  # not listening yet
-                wrong, lost = self.whats_wrong()
+                now_wrong, lost = self.whats_wrong()
                 still = [host for host in hosts if not self.moved_since(since, host)]
-                if not wrong and not still:
-                    return time.monotonic() - since
-                wrong = wrong or f"no limit moves on {', '.join(still)}"
+                if not now_wrong and not still:
+                    return time.monotonic() - since, wrong
+                wrong = now_wrong or f"no limit moves on {', '.join(still)}"
             time.sleep(0.05)
         raise NotRecovered(f"not within {timeout_s:g} s as before: {wrong}\n{self.logs()}", lost)
 
@@ -281,13 +283,14 @@ def _configure(world: World) -> None:
 def _controller(world: World, name: str) -> str:
     """The application ``docked`` is for containers of an engine: it has none of the cgroups here."""
     apps = "".join(
-        f'[apps.{app}]\ncpu = {share * world.plan.cores:.3f}\ncpu_min = 0.02\nmemory_min = "32MiB"\n'
+        f'[apps.{app}]\ncpu = {share * world.plan.cores:.3f}\ncpu_min = 0.01\nmemory_min = "32MiB"\n'
         f'memory = "{MEMORY_MIB * sum(g.app == app for g in world.groups)}MiB"\n'
         for app, share in SHARES.items()
     )
     return (
         f'[listen]\nagents = "{world.network.address(name)}:{PORT}"\n'
-        f'control = "{world.folder}/{name}.sock"\n{POLICY}{apps}[apps.docked]\ncpu = 0.2\nmemory = "256MiB"\n'
+        f'control = "{world.folder}/{name}.sock"\nmetrics = ""\n'
+        f'{POLICY}{apps}[apps.docked]\ncpu = 0.2\nmemory = "256MiB"\n'
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from escra_agent.link import Link, Order
 from escra_agent.memorycut import Cutter
 from escra_agent.memorykeeper import MemoryKeeper
 from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
+from escra_agent.resting import Resting
 from escra_agent.roster import Roster
 from escra_agent.sources import CgroupSource, DockerSource
 from escra_agent.standing import StandingFile, lease_clock_s
@@ -88,9 +90,11 @@ class Agent:
             self._cutter,
             manage_memory=config.memory.enabled,
             caps=_host_caps(config),
+            observing=config.mode == "observe",
         )
         self._keeper = Keeper(self._roster, self._send)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
+        self._resting = Resting(self._roster.tracked)
         self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
         self._roster.original_behind = self._units.original_behind
         self._all_found = asyncio.Event()
@@ -151,6 +155,7 @@ class Agent:
             if restore:
                 await self._roster.restore_everything()
             self._roster.close()
+            self._resting.close()
 
     def totals(self) -> Heartbeat:
         return Heartbeat(
@@ -170,17 +175,19 @@ class Agent:
     async def _tick(self) -> None:
         while True:
             now = await self._ticker.next()
-            self._memory.tick()
-            # What it asked for leaves at the end of this round of the loop: somebody may be waiting.
-            await asyncio.sleep(0)
+            self._resting.wake()
+            if self._memory.tick():
+                # What it asked for leaves at the end of this round of the loop at the latest (TLS).
+                await asyncio.sleep(0)
             self._keeper.tick()
+            self._resting.settle()
             gone = self._keeper.gone + self._memory.gone
             self._keeper.gone, self._memory.gone = [], []
             for tracked in gone:
                 await self._roster.detach(tracked)
-            self._units.tick(claimed=self._all_found.is_set())
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:
+                self._units.tick(claimed=self._all_found.is_set())
                 self._roster.gate.tick()
                 self._send(self.totals())
                 self._fallback.tick(lease_clock_s(), linked=self._link.up)
@@ -206,6 +213,9 @@ class Agent:
                 await self._docker_known.wait()
         await self._roster.restore_unclaimed()
         self._all_found.set()
+        # What is there by now stays: the collector need not go through it again and again.
+        gc.collect()
+        gc.freeze()
 
     async def _follow_controller(self) -> None:
         """What a snapshot does not list does not exist: none is sent before all that was limited is known."""
@@ -233,6 +243,7 @@ class Agent:
             fixed = [name for name in FIXED_KEYS if getattr(config, name) != getattr(self._config, name)]
             self._config = config
             self._roster.gate.reload(_host_caps(config))
+            await self._roster.observe(config.mode == "observe")
             await self._cgroups.configure(config.cgroup)
             log.info("configuration reloaded", kind="config_reloaded")
             if fixed:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,11 +47,25 @@ class Cgroup:
         """Limit files written so far: each write gave the group one more quota to use (K3)."""
         return self._cpu.directory.writes
 
-    def read(self, *, fresh: bool = False) -> Counters:
-        """Counters and limit; the v1 period and the burst are up to ten reads old unless ``fresh``."""
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        """A descriptor, and what it says for as long as no CPU time is used after the last ``read``."""
+        return self._cpu.sign
+
+    @property
+    def directories(self) -> list[str]:
+        """Those with limits in them."""
+        memory = self.memory_group
+        cpu = self._cpu.directory.path
+        return [cpu] if memory is None or memory.directory == cpu else [cpu, memory.directory]
+
+    def read(self, known: CpuLimit | None = None, *, fresh: bool = False) -> Counters:
+        """Counters and limit, which is not read if it is ``known``.
+
+        The v1 period and the burst are up to ten reads old unless ``fresh``.
+        """
         with self._errors:
-            reading = self._cpu.read(fresh)
-            return Counters(time.monotonic_ns() // 1000, *reading)
+            return self._cpu.read(known, fresh)
 
     def read_limit(self) -> CpuLimit:
         """As the kernel holds it now; the kernel may have changed the period by itself (K7)."""

@@ -74,12 +74,14 @@ class FallbackConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``interval`` in seconds.  ``plaintext`` allows a controller off loopback without TLS.
 
-    Of several controllers listed, the agent follows the one that leads.
+    Of several controllers listed, the agent follows the one that leads.  ``mode`` observe: nothing is
+    written to any container of this host.
     """
 
     controller: Addresses = Addresses([Address("127.0.0.1:7737")])
     host: Title = ""
     interval: Annotated[float, Meta(ge=0.01, le=10)] = 0.1
+    mode: Literal["auto", "observe"] = "auto"
     state_dir: str = ""
     plaintext: bool = False
     tls: TlsConfig | None = None

@@ -1,12 +1,12 @@
 """One reading of a cgroup's CPU counters or of its memory, as values for those who only compute."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from escra_common.messages import CpuLimit, MemoryLimit
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """Cumulative kernel counters, and the limit in force; ``time_usec`` is CLOCK_MONOTONIC at the read."""
 
     time_usec: int

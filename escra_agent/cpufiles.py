@@ -1,9 +1,11 @@
 """The kernel's CPU files of one cgroup: version 1 and version 2 behind one face."""
 
+import time
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from escra_agent.directory import Directory, number, read, read_fields, read_number
+from escra_agent.counters import Counters
+from escra_agent.directory import NUMBER, Directory, number, parse_fields, read, read_fields, read_number
 from escra_common.messages import CpuLimit
 from escra_common.units import MAX_PERIOD_USEC, MIN_PERIOD_USEC
 
@@ -13,23 +15,20 @@ _REFRESH_READS = 10
 _MAX_QUOTA_USEC = 10**12
 
 
-class CpuReading(NamedTuple):
-    """Cumulative kernel counters in microseconds, and the limit in force."""
-
-    usage_usec: int
-    nr_periods: int
-    nr_throttled: int
-    throttled_usec: int
-    limit: CpuLimit
-
-
 class CpuFiles(Protocol):
     """Everything raises OSError as the kernel gives it."""
 
     directory: Directory
 
-    def read(self, fresh: bool) -> CpuReading:
-        """What practically never changes is up to ten reads old, unless ``fresh``."""
+    def read(self, known: CpuLimit | None, fresh: bool) -> Counters:
+        """``known`` is the limit, if it need not be read.
+
+        What practically never changes is up to ten reads old, unless ``fresh``.
+        """
+
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        """A descriptor, and what it says for as long as no CPU time is used after the last ``read``."""
 
     def read_limit(self) -> CpuLimit:
         """All of it from the kernel, nothing remembered."""
@@ -58,24 +57,27 @@ class CpuFilesV1:
         self._usage = accounting.keep("cpuacct.usage")
         self._rare = (0, 0)
         self._reads = 0
+        self._used = b""
 
-    def read(self, fresh: bool) -> CpuReading:
-        stale = fresh or self._reads % _REFRESH_READS == 0
-        limit = self.read_limit() if stale else self._limit()
-        self._reads += 1
-        usage = read_number(self._usage) // 1000
+    def read(self, known: CpuLimit | None, fresh: bool) -> Counters:
+        limit = known or self._limit(fresh)
+        self._used = read(self._usage, NUMBER)
         stat = read_fields(self._stat)
-        return CpuReading(
-            usage,
+        return Counters(
+            time.monotonic_ns() // 1000,
+            number(self._used) // 1000,
             number(stat[b"nr_periods"]),
             number(stat[b"nr_throttled"]),
             number(stat[b"throttled_time"]) // 1000,
             limit,
         )
 
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        return self._usage, self._used
+
     def read_limit(self) -> CpuLimit:
-        self._rare = (_period(read_number(self._period)), read_number(self._burst))
-        return self._limit()
+        return self._limit(fresh=True)
 
     def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
         writes = []
@@ -98,7 +100,10 @@ class CpuFilesV1:
         period = _period(number((directory / "cpu.cfs_period_us").read_bytes()))
         return None if quota is None else quota * 1000 // period
 
-    def _limit(self) -> CpuLimit:
+    def _limit(self, fresh: bool) -> CpuLimit:
+        if fresh or self._reads % _REFRESH_READS == 0:
+            self._rare = (_period(read_number(self._period)), read_number(self._burst))
+        self._reads += 1
         period, burst = self._rare
         return _limit(_quota(read(self._quota)), period, burst)
 
@@ -117,15 +122,18 @@ class CpuFilesV2:
         self._burst = directory.keep_optional("cpu.max.burst")
         self._rare = 0
         self._reads = 0
+        self._text = b""
 
-    def read(self, fresh: bool) -> CpuReading:
+    def read(self, known: CpuLimit | None, fresh: bool) -> Counters:
         # The limit first: should the cpu controller be switched off for this cgroup, cpu.max
         # says "gone", while cpu.stat goes on without the fields that are wanted here.
-        stale = fresh or self._reads % _REFRESH_READS == 0
-        limit = self.read_limit() if stale else self._limit()
-        self._reads += 1
-        stat = read_fields(self._stat)
-        return CpuReading(
+        limit = known or self._limit(fresh)
+        self._text = read(self._stat)
+        stat = parse_fields(self._text)
+        if known and b"nr_periods" not in stat:
+            self.read_limit()
+        return Counters(
+            time.monotonic_ns() // 1000,
             number(stat[b"usage_usec"]),
             number(stat[b"nr_periods"]),
             number(stat[b"nr_throttled"]),
@@ -133,9 +141,12 @@ class CpuFilesV2:
             limit,
         )
 
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        return self._stat, self._text
+
     def read_limit(self) -> CpuLimit:
-        self._rare = read_number(self._burst)
-        return self._limit()
+        return self._limit(fresh=True)
 
     def write_bandwidth(self, old: CpuLimit, new: CpuLimit) -> None:
         if (new.quota_usec, new.period_usec) != (old.quota_usec, old.period_usec):
@@ -151,7 +162,10 @@ class CpuFilesV2:
         allowed, per = _quota(quota), _period(number(period))
         return None if allowed is None else allowed * 1000 // per
 
-    def _limit(self) -> CpuLimit:
+    def _limit(self, fresh: bool) -> CpuLimit:
+        if fresh or self._reads % _REFRESH_READS == 0:
+            self._rare = read_number(self._burst)
+        self._reads += 1
         quota, period = read(self._max).split()
         return _limit(_quota(quota), _period(number(period)), self._rare)
 

@@ -15,39 +15,56 @@ from escra_agent.unitfiles import UnitFiles
 from escra_agent.unitfollower import remove_all
 from escra_common import __version__, command
 from escra_common.errors import EscraError
+from escra_common.helptext import DAEMON_EXIT_STATUS, SETTINGS, examples
 from escra_common.lock import Lock
 
 PROGRAM = "escra-agent"
 
 
-@click.group(epilog=command.EPILOG)
+@click.group(
+    epilog=examples("escra-agent check-config", "systemctl reload escra-agent", more=DAEMON_EXIT_STATUS),
+    context_settings=SETTINGS,
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 def main() -> None:
     """The agent of one host: samples its containers' cgroups and keeps their limits."""
 
 
-@main.command()
+@main.command(epilog=examples("systemctl start escra-agent", "escra-agent run --config try.toml"))
 @command.config_option(DEFAULT_PATH)
 def run(path: Path) -> None:
-    """Run in the foreground; SIGHUP reads the configuration again."""
+    """Run in the foreground; SIGHUP reads the configuration again.
+
+    The unit escra-agent.service does this.  One agent runs on a host; a second one is refused.
+    """
     with command.refusing(PROGRAM):
         config = load_config(path)
         _be_the_only_one(config)
         command.run(PROGRAM, config.log_level, lambda: Agent(path, config).run())
 
 
-@main.command("check-config")
+@main.command(
+    "check-config",
+    epilog=examples("escra-agent check-config", "escra-agent check-config --config new.toml"),
+)
 @command.config_option(DEFAULT_PATH)
 def check_config(path: Path) -> None:
-    """Say whether the configuration can be used, and what it means with all defaults."""
+    """Say whether the configuration can be used.
+
+    Prints what it means with all defaults, as JSON; or what is wrong with it, and ends with status 78.
+    """
     with command.refusing(PROGRAM):
         command.echo_config(load_config(path))
 
 
-@main.command()
+@main.command(epilog=examples("systemctl stop escra-agent", "escra-agent restore", "systemctl daemon-reload"))
 @command.config_option(DEFAULT_PATH)
 def restore(path: Path) -> None:
-    """Put every original limit back; the agent must be stopped."""
+    """Put every original limit back; the agent must be stopped.
+
+    Originals are the limits that containers had before the agent first wrote one.  The last of these
+    examples makes systemd forget the limits it was told.
+    """
     with _known(path, alone=True) as (store, hierarchy):
         outcomes = restore_all(store, hierarchy)
         units = remove_all(UnitFiles())
@@ -60,10 +77,14 @@ def restore(path: Path) -> None:
     sys.exit(any(outcome.result == "failed" for outcome in outcomes))
 
 
-@main.command()
+@main.command(epilog=examples("escra-agent disarm"))
 @command.config_option(DEFAULT_PATH)
 def disarm(path: Path) -> None:
-    """Let no task wait for an agent that is not there.  The unit does this after every end of it."""
+    """Let no task wait for an agent that is not there.
+
+    On cgroup v1 the agent keeps the kernel from killing what is out of memory.  This gives the OOM killer
+    back its work; the unit does it after every end of the agent.
+    """
     with _known(path) as (store, hierarchy):
         failures = disarm_all(store, hierarchy)
     for line in failures:

@@ -78,6 +78,10 @@ class _Actor(msgspec.Struct, frozen=True):
     id: Name = msgspec.field(name="ID")
 
 
+class _Listed(_Docker, frozen=True):
+    id: Name
+
+
 class _Event(_Docker, frozen=True):
     actor: _Actor
 
@@ -85,6 +89,11 @@ class _Event(_Docker, frozen=True):
 def id_of(event: Any) -> str:
     """Whom an event is about; raises NotUnderstood."""
     return _read(event, _Event).actor.id
+
+
+def ids_of(listed: Any) -> list[str]:
+    """Who is in `docker ps`; raises NotUnderstood."""
+    return [listed.id for listed in _read(listed, list[_Listed])]
 
 
 def container_of(shown: Any) -> DockerContainer | None:

@@ -31,6 +31,11 @@ class Growth:
         while self._rates and now - self._rates[0][0] >= REMEMBER_S:
             self._rates.popleft()
 
+    @property
+    def over(self) -> bool:
+        """Whether all growth that was seen is forgotten."""
+        return not self._rates
+
     def rate(self, now: float) -> int:
         return self.rate_of(None, now)
 

@@ -13,6 +13,8 @@ from escra_common.errors import EscraError
 GUARD = Path(__file__).with_name("guard.py")
 # A guard that died is not started again at once: what ended it may do so again.
 PAUSE_S = 5.0
+# Three of these in a row may be late before the guard acts (GUARD_S there).
+ALIVE_EVERY_S = 0.25
 END_S = 2.0
 
 
@@ -26,6 +28,7 @@ class Guarding:
         self._guard: subprocess.Popen[bytes] | None = None
         self._armed: dict[str, MemoryGroup] = {}
         self._not_before = float("-inf")
+        self._told = float("-inf")
         self.trouble = ""
 
     @property
@@ -66,7 +69,7 @@ class Guarding:
 
     def alive(self, now: float) -> None:
         """Each tick: the agent lives, and so does the guard, or everything is disarmed."""
-        if self._guard is not None:
+        if self._guard is not None and now - self._told >= ALIVE_EVERY_S:
             self._tell("", now)
 
     def close(self, now: float) -> None:
@@ -102,6 +105,7 @@ class Guarding:
         except OSError as error:
             self._lost(f"it does not listen: {error.strerror}", now)
             return False
+        self._told = now
         return True
 
     def _lost(self, reason: str, now: float) -> None:

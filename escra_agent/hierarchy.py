@@ -6,7 +6,6 @@ bookkeeping, and may carry the controllers that v1 does not.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Literal
 from escra_agent.cgroupfs import Cgroup
 from escra_agent.errors import CgroupUnusable, kernel_errors
 from escra_common.errors import EscraError
+from escra_common.mounts import cgroup_mounts
 
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory")
 # How /proc/PID/cgroup names the v2 tree: an empty list of controllers.
@@ -37,7 +37,7 @@ class Hierarchy:
     def detect(cls, mountinfo: str | None = None) -> "Hierarchy":
         """Read from /proc/self/mountinfo; raises NoCgroups when there is nothing to manage."""
         text = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()) if mountinfo is None else mountinfo
-        mounts, unified = _parse_mountinfo(text)
+        mounts, unified = cgroup_mounts(text, CONTROLLERS)
         if "cpu" in mounts:
             return cls("v1" if unified is None else "hybrid", mounts, unified)
         if unified is None:
@@ -95,29 +95,6 @@ def parse_proc_cgroup(text: str) -> dict[str, str]:
             raise CgroupUnusable(f"cannot find the cgroup of a process in {line[:300]!r}")
         paths.update(dict.fromkeys(controllers.split(","), path))
     return paths
-
-
-# 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
-#       (root) (mount point)              (optional fields)   - (type) (source) (controllers)
-_MOUNT = re.compile(r"\d+ \d+ \S+ (?P<root>\S+) (?P<point>\S+) .*- cgroup(?P<v2>2?) \S+ (?P<options>\S+)")
-
-
-def _parse_mountinfo(text: str) -> tuple[dict[str, str], str | None]:
-    mounts: dict[str, str] = {}
-    unified: str | None = None
-    for line in text.split("\n"):
-        match = _MOUNT.fullmatch(line)
-        # A mount of a part of the tree (another container's view) has paths that mean
-        # something else than those in /proc/PID/cgroup.
-        if match is None or match["root"] != "/":
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), match["point"])
-        if match["v2"]:
-            unified = unified or point
-        else:
-            for controller in set(match["options"].split(",")) & set(CONTROLLERS):
-                mounts.setdefault(controller, point)
-    return mounts, unified
 
 
 def _checked(path: str) -> str:

@@ -52,7 +52,7 @@ class Keeper:
     def tick(self) -> None:
         """Containers that turn out to be gone are collected in ``gone``; the others are not held up."""
         samples: list[Sample] = []
-        for tracked in list(self._roster.tracked.values()):
+        for tracked in self._roster.awake():
             try:
                 self._visit(tracked, samples)
             except CgroupGone:
@@ -64,11 +64,17 @@ class Keeper:
             self._send(Samples(samples[start : start + MAX_ITEMS]))
 
     def _visit(self, tracked: Tracked, samples: list[Sample]) -> None:
-        counters = tracked.cgroup.read()
-        tracked.idle = counters.usage_usec == tracked.last.usage_usec
+        last = tracked.last
+        look = tracked.suspect or not tracked.watched
+        counters = tracked.cgroup.read(None if look else last.limit, fresh=tracked.suspect)
+        tracked.idle = counters.usage_usec == last.usage_usec
+        if not (tracked.idle and counters.nr_periods == last.nr_periods):
+            tracked.moved_usec = counters.time_usec
         tracked.last = counters
-        if (limit := tracked.plan.repair(counters.limit)) is not None:
-            self._repair(tracked, counters.limit, limit)
+        if look:
+            if (limit := tracked.plan.repair(counters.limit)) is not None:
+                self._repair(tracked, counters.limit, limit)
+            tracked.suspect = False
         samples += [self._sample(tracked, c) for c in tracked.sampler.judge(counters)]
 
     def _repair(self, tracked: Tracked, found: CpuLimit, limit: CpuLimit) -> None:

@@ -33,8 +33,11 @@ class MemoryFiles(Protocol):
     limit_file: str
     writes: int
 
-    def pulse(self) -> Pulse:
-        """Cheap."""
+    def pulse(self, fresh: bool) -> Pulse:
+        """Cheap; where use stands still, the rest of it is as it was, unless ``fresh``."""
+
+    def still(self) -> bool:
+        """Whether use is what it was at the last ``pulse``."""
 
     def read(self) -> MemoryReading:
         """All of it."""

@@ -38,6 +38,10 @@ class MemoryGroup:
         self._above = [(place, str(name)) for place, name in above if str(name) != "/"]
 
     @property
+    def directory(self) -> str:
+        return self._directory.path
+
+    @property
     def banded(self) -> bool:
         """Whether there is a memory.high to stand below the limit: cgroup v2."""
         return self._files.banded
@@ -55,9 +59,15 @@ class MemoryGroup:
 
     # ---- looking -------------------------------------------------------------------
 
-    def pulse(self) -> Pulse:
+    def pulse(self, *, fresh: bool = True) -> Pulse:
+        """Unless ``fresh``, only use is looked at for as long as it stands still, away from the limit."""
         with self._errors:
-            return self._files.pulse()
+            return self._files.pulse(fresh)
+
+    def still(self) -> bool:
+        """Whether use is what it was at the last ``pulse``."""
+        with self._errors:
+            return self._files.still()
 
     def read(self) -> MemoryReading:
         with self._errors:
@@ -75,7 +85,7 @@ class MemoryGroup:
     def needed_bytes(self) -> int:
         """In use and not to be had back; as dear as ``cache_bytes``."""
         with self._errors:
-            return max(0, self._files.pulse().used_bytes - self._files.cache_bytes())
+            return max(0, self._files.pulse(True).used_bytes - self._files.cache_bytes())
 
     def cap_bytes(self) -> int | None:
         """The tightest limit among the cgroups above; None when unlimited."""

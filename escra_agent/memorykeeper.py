@@ -43,6 +43,9 @@ class MemoryKeeper:
         self._epoll = select.epoll()
         self._keys: dict[int, int] = {}
         self._linked = False
+        self._asked = 0
+        self._departed = 0
+        self._before = time.monotonic()
         self._trouble = ""
         self._seldom = Seldom(TROUBLE_EVERY_S)
         self.gone: list[Tracked] = []
@@ -79,25 +82,38 @@ class MemoryKeeper:
 
     # ---- each tick -----------------------------------------------------------------
 
-    def tick(self) -> None:
-        now = time.monotonic()
+    def tick(self) -> bool:
+        """Whether it asked for memory: somebody may be waiting."""
+        now, asked_before = time.monotonic(), self._asked
         self._guarding.alive(now)
-        switches = set()
-        for tracked, memory in self._all():
-            switches.add(memory.group.switch)
-            with self._sheltered(tracked):
-                self._visit(tracked, memory, now)
-        self._guarding.forget(switches, now)
+        for tracked in self._roster.awake():
+            if (memory := tracked.memory) is not None:
+                try:
+                    self._visit(tracked, memory, now)
+                except Exception as error:
+                    self._trouble_with(tracked, error)
+        self._before = now
+        if self._roster.departed != self._departed:
+            self._departed = self._roster.departed
+            self._guarding.forget({memory.group.switch for _, memory in self._all()}, now)
         self._reporter.tick()
         if self._guarding.trouble != self._trouble:
             self._trouble = self._guarding.trouble
             log.warning("memory guard", reason=self._trouble or "it runs again")
+        return self._asked != asked_before
 
     def _visit(self, tracked: Tracked, memory: TrackedMemory, now: float) -> None:
+        if memory.settled:
+            if tracked.watched and not memory.suspect and memory.group.still():
+                return
+            memory.plan.saw(memory.plan.used_bytes, self._before)
+        before, memory.settled = memory.pulse.used_bytes, False
         if not memory.watched:
             self._watch(tracked, memory)
-        memory.pulse = memory.group.pulse()
+        memory.pulse = memory.group.pulse(fresh=memory.suspect or not tracked.watched)
         memory.plan.saw(memory.pulse.used_bytes, now)
+        stands = memory.pulse.used_bytes == before
+        memory.told_all = memory.told_all and stands
         if memory.pulse.oom_kills != memory.last.oom_kills:
             self._reporter.read(tracked, memory)
         if not memory.cuts:
@@ -106,13 +122,25 @@ class MemoryKeeper:
         if memory.pulse.overlooked:
             self._guarding.wake(memory.group)
         self._reporter.visit(tracked, memory, now)
+        memory.settled = stands and self._is_settled(tracked, memory)
+
+    def _is_settled(self, tracked: Tracked, memory: TrackedMemory) -> bool:
+        plan, (_, stalled, armed, _, overlooked) = memory.plan, memory.pulse
+        ours = plan.wanted is not None and tracked.ours
+        arms = not ours or memory.group.banded or armed == (self._linked and plan.wants_arms)
+        waits = memory.cuts or memory.suspect or stalled or overlooked
+        return arms and not waits and memory.told_all and plan.quiet
 
     def _repair(self, tracked: Tracked, memory: TrackedMemory) -> None:
+        if tracked.watched and not memory.suspect:
+            return
         if memory.plan.wanted is None or not tracked.ours:
+            memory.suspect = False
             return
         found = memory.group.read_limit()
         limit = memory.plan.repair(found)
         if limit is None or limit.max_bytes is None:
+            memory.suspect = False
             return
         self.drift_repairs += 1
         if not memory.drift_logged:
@@ -129,6 +157,7 @@ class MemoryKeeper:
             self._writer.cut(tracked, memory, limit.max_bytes, MARGIN_BYTES, ordered=False)
         else:
             self._writer.raise_limit(memory, limit)
+        memory.suspect = False
 
     # ---- notices from the kernel ---------------------------------------------------
 
@@ -168,6 +197,7 @@ class MemoryKeeper:
     def _attend(self, tracked: Tracked, memory: TrackedMemory, now: float) -> None:
         """Ask for more where it is needed, and let the kernel have its way where asking is of no use."""
         plan, group, (_, stalled, armed, *_) = memory.plan, memory.group, memory.pulse
+        tracked.resting = False
         if plan.wanted is None or not tracked.ours:
             self._guarding.disarm(group, now)
             return
@@ -177,6 +207,7 @@ class MemoryKeeper:
                 plan.looked(group.cache_bytes(), now)
             before = plan.denied
             if (need := plan.need(now, paused=stalled, seen_usec=int(now * 1e6))) is not None:
+                self._asked += 1
                 self._send(need)
             if plan.denied is not None and plan.denied is not before:
                 log.warning("no more memory", container=tracked.candidate.name, reason=plan.denied.reason)
@@ -225,8 +256,13 @@ class MemoryKeeper:
     def _sheltered(self, tracked: Tracked) -> Iterator[None]:
         try:
             yield
-        except CgroupGone:
+        except Exception as error:
+            self._trouble_with(tracked, error)
+
+    def _trouble_with(self, tracked: Tracked, error: Exception) -> None:
+        if isinstance(error, CgroupGone):
             self.gone.append(tracked)
-        except (EscraError, OSError, ValueError, LookupError) as error:
-            if self._seldom.allows(str(tracked.key), time.monotonic()):
-                log.warning("memory not looked after", container=tracked.candidate.name, reason=str(error))
+        elif not isinstance(error, EscraError | OSError | ValueError | LookupError):
+            raise error
+        elif self._seldom.allows(str(tracked.key), time.monotonic()):
+            log.warning("memory not looked after", container=tracked.candidate.name, reason=str(error))

@@ -42,7 +42,8 @@ class MemoryReporter:
             if memory.plan.look_is_old(now):
                 memory.plan.looked(memory.group.cache_bytes(), now)
         level = memory.level(tracked.key)
-        if memory.told is None or moved(memory.told, level):
+        memory.told_all = memory.told is not None and not moved(memory.told, level)
+        if not memory.told_all:
             memory.told = level
             self._levels.append(level)
         memory.peak_bytes = 0

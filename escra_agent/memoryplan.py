@@ -196,6 +196,13 @@ class MemoryPlan:
             return False
         return now - denied.since < ASK_AGAIN_S
 
+    @property
+    def quiet(self) -> bool:
+        """Whether time alone changes nothing here, and the cache is known."""
+        waits = self.asked is not None or self.denied is not None
+        looked = self.used_bytes == self._looked_at_use
+        return looked and not waits and self._use.over and self._need.over
+
     # ---- a denial, and its end -----------------------------------------------------
 
     def recover(self, now: float, *, paused: bool) -> None:

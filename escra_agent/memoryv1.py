@@ -6,7 +6,16 @@ import select
 from pathlib import Path
 
 from escra_agent.counters import MemoryReading
-from escra_agent.directory import Directory, Remembered, number, parse_fields, read_fields, read_number
+from escra_agent.directory import (
+    NUMBER,
+    Directory,
+    Remembered,
+    number,
+    parse_fields,
+    read,
+    read_fields,
+    read_number,
+)
 from escra_agent.guard import turn_killer_on
 from escra_agent.memoryfiles import Pulse, limit_bytes, optional_limit, size
 from escra_common.messages import MemoryLimit
@@ -37,17 +46,28 @@ class MemoryFilesV1:
         self._failcnt = directory.keep("memory.failcnt")
         self._stat = directory.keep("memory.stat")
         self._event: int | None = None
+        self._text, self._calm = b"", False
+        self._pulse = Pulse(0, False, False, 0)
 
-    def pulse(self) -> Pulse:
-        used = size(read_number(self._used))
+    def pulse(self, fresh: bool) -> Pulse:
+        text = read(self._used, NUMBER)
+        if text == self._text and self._calm and not fresh:
+            return self._pulse
+        used = size(number(text))
         oom = self._oom()
         armed = oom[b"oom_kill_disable"] != b"0"
         waiting = armed and oom[b"under_oom"] != b"0"
         stalled = waiting and self._at_the_limit(used)
-        return Pulse(used, stalled, armed, number(oom.get(b"oom_kill", b"0")), waiting and not stalled)
+        kills = number(oom.get(b"oom_kill", b"0"))
+        self._text, self._calm = text, not (waiting or self._at_the_limit(used))
+        self._pulse = Pulse(used, stalled, armed, kills, waiting and not stalled)
+        return self._pulse
+
+    def still(self) -> bool:
+        return read(self._used, NUMBER) == self._text
 
     def read(self) -> MemoryReading:
-        used, stalled, armed, kills, _ = self.pulse()
+        used, stalled, armed, kills, _ = self.pulse(True)
         failed = read_number(self._failcnt)
         return MemoryReading(used, self.read_limit(), 0, failed, kills, kills, stalled, armed)
 

@@ -7,7 +7,7 @@ import select
 from pathlib import Path
 
 from escra_agent.counters import MemoryReading
-from escra_agent.directory import Directory, Remembered, number, read, read_fields, read_number
+from escra_agent.directory import NUMBER, Directory, Remembered, number, read, read_fields, read_number
 from escra_agent.memoryfiles import Pulse, limit_bytes, optional_limit, size
 from escra_common.messages import MemoryLimit
 from escra_common.units import MAX_BYTES
@@ -33,9 +33,14 @@ class MemoryFilesV2:
         self._events = directory.keep("memory.events")
         self._stat = directory.keep("memory.stat")
         self._kills = 0
+        self._text = b""
 
-    def pulse(self) -> Pulse:
-        return Pulse(size(read_number(self._used)), False, False, self._kills)
+    def pulse(self, fresh: bool) -> Pulse:
+        self._text = read(self._used, NUMBER)
+        return Pulse(size(number(self._text)), False, False, self._kills)
+
+    def still(self) -> bool:
+        return read(self._used, NUMBER) == self._text
 
     def read(self) -> MemoryReading:
         events = read_fields(self._events)

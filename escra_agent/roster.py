@@ -35,23 +35,33 @@ class Roster:
         *,
         manage_memory: bool = True,
         caps: HostCaps = UNCAPPED,
+        observing: bool = False,
     ) -> None:
         self._hierarchy = hierarchy
         self._store = store
         self._announce = announce
         self._cutter = cutter
         self._manage_memory = manage_memory
+        # This host only looks on.
+        self._observing = observing
         # The store is written in a thread, by one at a time.
         self._disk = asyncio.Lock()
         # Why the present original of these is not on disk.
         self._unrecorded: dict[int, str] = {}
         self.tracked: dict[int, Tracked] = {}
+        # How many were let go of so far, and who wants to know.
+        self.departed = 0
+        self.on_departure: Callable[[], None] = lambda: None
         self.gate = Gate(self.tracked, announce, caps)
         # What a cgroup that nothing is recorded of had before Escra, where its present limit is ours.
         self.original_behind: Callable[[Cgroup, str], Original | None] = lambda cgroup, boot_id: None
 
     def find(self, container_id: str) -> Tracked | None:
         return next((t for t in self.tracked.values() if t.candidate.id == container_id), None)
+
+    def awake(self) -> list[Tracked]:
+        """Those that a tick visits."""
+        return [tracked for tracked in self.tracked.values() if not tracked.resting]
 
     @property
     def unclaimed(self) -> bool:
@@ -69,11 +79,13 @@ class Roster:
             for tracked in manageable:
                 self._set_problem(tracked, error)
         for tracked in opened:
-            tracked.caps = self.gate.caps
+            tracked.caps, tracked.observed = self.gate.caps, self._observing
             self.tracked[tracked.key] = tracked
             if tracked.candidate.labels.mode == "off":
                 if await self._give_back(tracked):
                     await self._forget(tracked.key)
+            elif self._left_behind(tracked):
+                await self._give_back(tracked)
             elif tracked.memory and tracked.memory.problem:
                 await self._give_memory_back(tracked)
             log.info(
@@ -85,10 +97,30 @@ class Roster:
             )
             self._announce(Appeared(tracked.describe()))
 
+    async def observe(self, observing: bool) -> None:
+        """From now on look on only, which gives the original limits back; or take part again."""
+        if observing == self._observing:
+            return
+        self._observing = observing
+        for tracked in list(self.tracked.values()):
+            tracked.observed = observing
+            if self._left_behind(tracked):
+                await self._give_back(tracked)
+            if tracked.key in self.tracked:  # it may have ended meanwhile
+                self._announce(Appeared(tracked.describe()))
+
+    def _left_behind(self, tracked: Tracked) -> bool:
+        """Whether it has a limit of ours, although this host only looks on."""
+        memory = tracked.memory and tracked.memory.plan.wanted
+        return tracked.mode == "observe" and (tracked.plan.wanted is not None or memory is not None)
+
     async def detach(self, tracked: Tracked, *, give_back: bool = False) -> None:
         """Let go of a container: it ended, or, with ``give_back``, it is not ours to manage any more."""
         if self.tracked.pop(tracked.key, None) is None:
             return
+        self.departed += 1
+        self.on_departure()
+        tracked.resting = False
         done = not give_back or await self._give_back(tracked)
         self._announce(Gone(tracked.key))
         log.info(
@@ -110,7 +142,7 @@ class Roster:
         memory: MemoryLimit | None = None,
     ) -> None:
         """Its name or its wishes changed, or somebody gave it other limits of its own (docker update)."""
-        tracked.candidate = candidate
+        tracked.candidate, tracked.resting = candidate, False
         if cpu is not None:
             tracked.original = cpu
         if memory is not None and tracked.memory is not None:
@@ -189,7 +221,7 @@ class Roster:
         return not await self._give_memory_back(tracked) and cpu_done
 
     def _give_cpu_back(self, tracked: Tracked) -> bool:
-        tracked.plan = Plan(None)
+        tracked.plan, tracked.resting = Plan(None), False
         known = self._store.get(tracked.key)
         if known is None:
             return True

@@ -5,7 +5,8 @@ from escra_agent.counters import Counters
 # A rate that moved by less than this says nothing new (millicores, and share of the limit).
 LEAST_MILLI = 10
 LEAST_SHARE = 0.05
-# Something busy is reported at least this often, so that people see fresh numbers.
+# Something busy is reported this often, so that people see fresh numbers; all of a host in the same tick, for
+# a message costs more than what is in it.
 REFRESH_USEC = 1_000_000
 
 
@@ -28,23 +29,34 @@ class Sampler:
             return [now]
         rate = _rate(last, now)
         throttled = now.nr_throttled != last.nr_throttled or now.throttled_usec != last.throttled_usec
-        if not (throttled or self._moved(rate, now) or self._stale(rate, now)):
+        if not (throttled or self._moved(rate, now) or self._due(rate, now)):
             return []
         held_back = [last] if last is not self._sent else []
         self._sent, self._sent_rate = now, rate
         return [*held_back, now]
 
+    @property
+    def told_idle(self) -> bool:
+        return self._sent_rate == 0
+
+    def rested(self, time_usec: int) -> None:
+        """Until then every reading would have been as the last one."""
+        if self._last is not None:
+            self._last = self._last._replace(time_usec=time_usec)
+
     def _moved(self, rate: float, now: Counters) -> bool:
-        """An idle container that stays idle is silent; falling idle and waking are news."""
-        if self._sent_rate is None or (rate == 0) != (self._sent_rate == 0):
+        if self._sent_rate is None:
             return True
         quota = now.limit.quota_usec
         limit = 0.0 if quota is None else quota * 1000 / now.limit.period_usec
         return abs(rate - self._sent_rate) > max(LEAST_MILLI, LEAST_SHARE * limit)
 
-    def _stale(self, rate: float, now: Counters) -> bool:
+    def _due(self, rate: float, now: Counters) -> bool:
+        """An idle container that stays idle is silent; one that falls idle from next to nothing can wait."""
         assert self._sent is not None
-        return rate > 0 and now.time_usec - self._sent.time_usec >= REFRESH_USEC
+        return (
+            rate > 0 or not self.told_idle
+        ) and now.time_usec // REFRESH_USEC != self._sent.time_usec // REFRESH_USEC
 
 
 def _rate(last: Counters, now: Counters) -> float:

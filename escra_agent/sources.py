@@ -103,6 +103,9 @@ class CgroupSource:
         self._said: dict[str, str] = {}
         self._waited: set[str] = set()
         self._scanning = asyncio.Lock()
+        # Otherwise a scan can find nothing.
+        self._missing = asyncio.Event()
+        roster.on_departure = self._missing.set
 
     async def configure(self, entries: list[CgroupConfig]) -> None:
         """What is not listed any more is given back; what is listed otherwise is taken in anew."""
@@ -111,11 +114,13 @@ class CgroupSource:
             if wanted.get(container_id) != entry and (tracked := self._roster.find(container_id)):
                 await self._roster.detach(tracked, give_back=True)
         self._entries = wanted
+        self._missing.set()
         self._said.clear()
         await self.scan()
 
     async def run(self) -> None:
         while True:
+            await self._missing.wait()
             await asyncio.sleep(SCAN_S)
             await self.scan()
 
@@ -129,6 +134,8 @@ class CgroupSource:
                     found.append(Candidate(container_id, entry.title, _opened(cgroup), entry.labels()))
             if found:
                 await self._roster.attach(found)
+            if not self._entries.keys() - {t.candidate.id for t in self._roster.tracked.values()}:
+                self._missing.clear()
 
     def _try(self, container_id: str, entry: CgroupConfig) -> Cgroup | None:
         try:

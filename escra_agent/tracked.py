@@ -12,7 +12,7 @@ from escra_agent.memorygroup import MemoryGroup
 from escra_agent.memoryplan import MemoryPlan
 from escra_agent.planner import Plan
 from escra_agent.sampler import Sampler
-from escra_common.messages import Container, ContainerMemory, CpuLimit, MemoryLevel, MemoryLimit
+from escra_common.messages import Container, ContainerMemory, CpuLimit, MemoryLevel, MemoryLimit, Mode
 
 NO_PULSE = Pulse(0, False, False, 0)
 
@@ -32,7 +32,8 @@ class Candidate:
 class TrackedMemory:
     """``failures`` is what MemoryGroup.failures said last, ``told`` the level sent last.
 
-    ``cuts`` is how many the cutter has yet to make.
+    ``cuts`` is how many the cutter has yet to make, ``suspect`` that the limits may be others than ours,
+    ``told_all`` that at the last turn there was nothing to tell, ``settled`` that nothing is under way.
     """
 
     group: MemoryGroup
@@ -46,6 +47,9 @@ class TrackedMemory:
     pulse: Pulse = NO_PULSE
     cuts: int = 0
     watched: bool = False
+    suspect: bool = True
+    told_all: bool = False
+    settled: bool = False
     drift_logged: bool = False
     told: MemoryLevel | None = None
     pace: Pace = field(default_factory=Pace)
@@ -81,7 +85,10 @@ class Tracked:
     """``memory`` is None where there is no memory controller for it.
 
     ``rooms`` is what was told that the host's totals leave for it, after an order was refused for that;
-    ``refusals`` are the causes that were logged.
+    ``refusals`` are the causes that were logged.  ``observed``: its host only looks on.
+
+    While ``resting``, no tick visits it (resting.py).  ``watched``: the kernel gives notice of whoever writes
+    its limits, and ``suspect`` says that it did.  ``moved_usec`` is when its counters last moved.
     """
 
     candidate: Candidate
@@ -93,7 +100,12 @@ class Tracked:
     pinned: bool
     memory: TrackedMemory | None
     sampler: Sampler = field(default_factory=Sampler)
+    observed: bool = False
     idle: bool = False
+    resting: bool = False
+    watched: bool = False
+    suspect: bool = True
+    moved_usec: int = 0
     drift_logged: bool = False
     caps: HostCaps = UNCAPPED
     pace: Pace = field(default_factory=Pace)
@@ -107,7 +119,38 @@ class Tracked:
     @property
     def ours(self) -> bool:
         """Whether its limits may be changed."""
-        return self.candidate.labels.mode == "auto" and not self.candidate.problem
+        return self.mode == "auto" and not self.candidate.problem
+
+    @property
+    def mode(self) -> Mode:
+        asked = self.candidate.labels.mode
+        return "observe" if self.observed and asked == "auto" else asked
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way and nothing has moved for a period, so that its timer is off (K5)."""
+        last = self.last
+        return (
+            self.idle
+            and self.watched
+            and not self.suspect
+            and self.plan.waiting is None
+            and self.sampler.told_idle
+            and last.time_usec - self.moved_usec > last.limit.period_usec
+            and (self.memory is None or self.memory.settled)
+        )
+
+    def look_at_all(self) -> None:
+        """At the next visit, also at what only others change."""
+        self.suspect, self.resting = True, False
+        if self.memory is not None:
+            self.memory.suspect = True
+
+    def suspect_limits(self) -> None:
+        """Somebody wrote them: whatever they are now is to be told."""
+        self.look_at_all()
+        if self.memory is not None:
+            self.memory.told_all = False
 
     def describe(self) -> Container:
         """As the controller should know it.
@@ -123,7 +166,7 @@ class Tracked:
             name=self.candidate.name,
             app=labels.app,
             cgroup=self.cgroup.path,
-            mode=labels.mode,
+            mode=self.mode,
             original=self.original,
             in_force=self.plan.wanted or self.last.limit,
             managed=self.plan.wanted is not None,

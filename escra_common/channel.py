@@ -29,6 +29,8 @@ class Channel:
         self.session = session
         self._reader = reader
         self._writer = writer
+        # What is written leaves at once, not at the end of the loop's round: somebody may be waiting for it.
+        writer.transport.set_write_buffer_limits(high=0)
         # The transport's answer may be gone with the connection when a log line wants it.
         peer = writer.get_extra_info("peername")
         self.peer_address = str(peer or "unix")

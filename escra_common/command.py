@@ -14,13 +14,14 @@ from escra_common.configfile import show
 from escra_common.errors import ConfigError
 
 EX_CONFIG = 78  # sysexits.h; RestartPreventExitStatus= of the units
-EPILOG = "Exit status: 0 ok, 1 failed, 2 usage, 78 bad configuration."
 
 
 def config_option(default: Path) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """``--config FILE``, handed to the command as ``path``."""
     kind = click.Path(dir_okay=False, path_type=Path)
-    return click.option("--config", "path", type=kind, default=default, show_default=True)
+    return click.option(
+        "--config", "path", type=kind, default=default, show_default=True, help="The daemon's configuration."
+    )
 
 
 @contextmanager

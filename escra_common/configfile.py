@@ -36,6 +36,12 @@ class Address(str):
         return self.host in ("localhost", "::1") or re.fullmatch(r"127(\.\d+){3}", self.host) is not None
 
 
+class AddressOrOff(Address):
+    """``host:port``, or "" for not at all."""
+
+    __slots__ = ()
+
+
 class Addresses(tuple[Address, ...]):
     """One ``host:port``, or a list of them."""
 
@@ -115,6 +121,8 @@ def _convert(kind: type, value: Any) -> Any:
         if len(set(listed)) < len(listed):
             raise ValueError("one address is listed twice")
         return Addresses(_convert(Address, each) for each in listed)
+    if kind is AddressOrOff:
+        return AddressOrOff(_convert(Address, value) if value != "" else "")
     if kind is Address:
         match = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):(\d{1,5})", str(value))
         if match is None or not 0 < int(match[2]) < 65536:

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from escra_common.errors import WireError
-from escra_common.messages import MAX_FRAME_BYTES
+
+# Enough for a snapshot of 1,000 containers; anything longer is refused unread.
+MAX_FRAME_BYTES = 1 << 20
 
 _LENGTH = struct.Struct(">I")
 _ENCODER = msgspec.msgpack.Encoder()

@@ -27,6 +27,7 @@ from escra_common.units import format_bytes
 # `journalctl MESSAGE_ID=...` is a report about one kind of event: these never change.
 MESSAGE_IDS = {
     "limit_changed": "d4c74fadf0f34142a003c631c38b0bb1",
+    "limit_observed": "a4813baa9bca4733abb9a1a193ea842e",
     "drift_repaired": "6f595a9141df485b83a2552568b285fd",
     "agent_joined": "20c64c078efc4863aec9db3b530f9acf",
     "agent_left": "3bf1f4a658714b7792175762e150d5b1",
@@ -50,6 +51,7 @@ MESSAGE_IDS = {
     "certificate_ends": "ed4adb52f14643e8b318badc3a8779e4",
     "certificate_renewed": "c9387ee3fe714160b80bc6a31c0a59c0",
     "certificate_refused": "a63756d2f0054d3597da39566580a6b2",
+    "metrics_refused": "bd67251356074a52bcb50442a7aad53d",
 }
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

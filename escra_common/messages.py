@@ -18,8 +18,6 @@ from escra_common.units import MAX_BYTES, MAX_MILLICORES, MAX_PERIOD_USEC, MIN_P
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
-# Enough for a snapshot of 1,000 containers; anything longer is refused unread.
-MAX_FRAME_BYTES = 1 << 20
 MAX_ITEMS = 4096
 MAX_EPOCH = 2**32
 

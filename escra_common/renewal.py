@@ -28,7 +28,7 @@ class Renewal:
 
     def problems(self, wall: float) -> list[str]:
         """What people should hear about certificates at the unix time ``wall``."""
-        problems = [problem for expiry in self._all() if (problem := expiry.problem(wall))]
+        problems = [problem for expiry in self.expiries() if (problem := expiry.problem(wall))]
         return [f"renewed certificate refused: {self._refused}"] * bool(self._refused) + problems
 
     def renew(self) -> None:
@@ -65,9 +65,10 @@ class Renewal:
 
     def remind(self, now: float, wall: float) -> None:
         """Log what ends soon, each once a day."""
-        for problem in self._reminders.due(self._all(), now, wall):
+        for problem in self._reminders.due(self.expiries(), now, wall):
             log.warning("certificate ends", kind="certificate_ends", reason=problem)
 
-    def _all(self) -> list[Expiry]:
+    def expiries(self) -> list[Expiry]:
+        """Of the own certificate, its CAs, and those of the peers."""
         own = self._credentials.expiries if self._credentials is not None else []
         return [*own, *self._peers()]

@@ -5,6 +5,7 @@ what is free by then; when that is not enough, those above their fair share give
 """
 
 from collections.abc import Callable, Collection, Mapping
+from functools import cache, partial
 from math import ceil
 
 from escra_common.messages import Ack
@@ -102,6 +103,7 @@ class Allocator:
     def _decide(self, r: Round, members: Collection[Member], *, sampled: bool) -> None:
         app, omega, fair = r.app, r.app.spec.cpu, r.app.fair_shares()
         free = self._affordable(app.ledger.free)
+        host_used = _used_by_host(app)
         growing: dict[MemberKey, tuple[Wish, float]] = {}
         for member in members:
             limit, demand = member.limit, member.demand
@@ -112,7 +114,13 @@ class Allocator:
             if app.ledger[member.key].pending and not (sampled and _cutting(member) and demand.throttled()):
                 continue
             floor, ceiling, _ = app.claim(member)
-            seen = Seen(limit, floor, ceiling, fair[member.key], omega, free, demand, sampled)
+            fair_share = fair[member.key]
+            seen = Seen(
+                *(limit, floor, ceiling, fair_share, omega, free, demand, sampled),
+                limit_millicores(member.info.original) or fair_share,
+                member.host_milli,
+                partial(host_used, member.key.host),
+            )
             wish = member.rule.decide(seen, r.now)
             if wish is None:
                 if not sampled:
@@ -178,7 +186,9 @@ class Allocator:
         fair = app.fair_shares()
         holdings = {
             # A share pays for the burst, too.
-            m.key: Holding(m.limit, max(app.claim(m).floor, self._affordable(fair[m.key])), self._need(m, r.now))
+            m.key: Holding(
+                m.limit, max(app.claim(m).floor, self._affordable(fair[m.key])), self._need(m, r.now)
+            )
             for m in r.reachable
             if m.state == "managed" and m.limit is not None and not app.ledger[m.key].pending
         }
@@ -325,6 +335,16 @@ class Allocator:
 
     def _affordable(self, free: float) -> int:
         return int(free / (1 + self._s.burst))
+
+
+def _used_by_host(app: App) -> Callable[[str], float]:
+    """Millicores that the application's containers use on a host; only rules that ask pay for it."""
+
+    @cache
+    def used(host: str) -> float:
+        return sum(member.demand.used() for key, member in app.members.items() if key.host == host)
+
+    return used
 
 
 def _least_growth(limit: int) -> int:

@@ -6,7 +6,7 @@ import errno
 import gc
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from escra_common.tls import Credentials
 from escra_common.units import cores
 from escra_controller import client
 from escra_controller.config import ControllerConfig, load_config
-from escra_controller.control import control_socket, serve
+from escra_controller.control import Reply, control_socket, serve
 from escra_controller.engine import Engine
 from escra_controller.events import (
     AppResized,
@@ -35,15 +35,29 @@ from escra_controller.events import (
     Secured,
     Ticked,
 )
-from escra_controller.history import history_row
+from escra_controller.history import Logbook, history_row
 from escra_controller.leadership import LOST_GRACE_S, Leadership
-from escra_controller.queries import Desk, NoSuchThing, Promote, Standing
+from escra_controller.metrics.exporter import Exporter
+from escra_controller.metrics.gathering import gather
+from escra_controller.metrics.page import Page, process
+from escra_controller.metrics.series import Family, Ticks, controller
+from escra_controller.metrics.series import Standing as Condition
+from escra_controller.metrics.tally import Tally
+from escra_controller.past import OPS as PAST
+from escra_controller.past import Past
+from escra_controller.queries import Desk, NoSuchThing, Promote, Standing, Watch
 from escra_controller.reception import Reception, listening_sockets
+from escra_controller.recorder import OPS as RECORDER_OPS
+from escra_controller.recorder import Recorders
 from escra_controller.server import AgentServer
+from escra_controller.shadow import Shadow
 from escra_controller.state import Refused
+from escra_controller.streaming import Replies
+from escra_controller.watching import Pictures
 
 TICK_S = 0.1
 HISTORY_TICKS = 100
+CONTAINERS_TICKS = 50
 FREEZE_EVERY = 5_000
 
 log = structlog.get_logger()
@@ -55,8 +69,8 @@ class Controller:
     def __init__(self, path: Path, config: ControllerConfig) -> None:
         self._path = path
         self._config = config
-        self._started_at = time.monotonic()
-        host = socket.gethostname()
+        self._started_at, self._started_wall = time.monotonic(), time.time()
+        self._host = host = socket.gethostname()
         self._leadership = Leadership(config.state_path, host, standby=config.standby)
         self._server = AgentServer(host, self._handle, self._met)
         self._credentials = Credentials(config.tls, server=True) if config.tls else None
@@ -64,8 +78,16 @@ class Controller:
         self._watchdog = Watchdog()
         self._frozen = 0
         self._ticker = Ticker(TICK_S)
+        self._tally = Tally()
+        self._page = Page(self._gather)
+        self._exporter = Exporter(config.listen.metrics, self._page.read)
         self._engine = Engine(config.policy, self._started_at, config.grace_s, config.memory)
+        self._shadow = Shadow(self._engine, config.memory, self._started_at)
         self._desk = self._new_desk()
+        self._pictures = Pictures(lambda: self._desk)
+        self._logbook = Logbook(lambda key: self._shadow.would(key))
+        self._past = Past()
+        self._recorders = Recorders()
 
     async def run(self) -> None:
         """Until a signal ends it; READY is said once agents and people can connect."""
@@ -86,6 +108,7 @@ class Controller:
                 tasks.create_task(on_signals(self._reload))
                 tasks.create_task(serve(control, self._answer))
                 tasks.create_task(self._tick())
+                tasks.create_task(self._exporter.run())
                 if self._leadership.role != "leader":
                     tasks.create_task(self._wait_to_lead())
                 log.info(
@@ -109,6 +132,7 @@ class Controller:
         if self._leadership.remembers:
             grace_s = 0.0  # who is not back yet is counted all the same
         self._engine = Engine(config.policy, now, grace_s, config.memory, self._leadership.bounds)
+        self._shadow = Shadow(self._engine, config.memory, now)
         self._desk = self._new_desk()
         self._handle(AppsConfigured(config.specs()))
         for app, size in self._leadership.recovered.sizes.items():
@@ -129,11 +153,12 @@ class Controller:
             self._server.lead(self._leadership.epoch)
 
     def _new_desk(self) -> Desk:
-        return Desk(self._engine, self._started_at, self._standing)
+        return Desk(self._engine, self._started_at, self._standing, self._shadow.would)
 
     def _standing(self) -> Standing:
         leadership = self._leadership
         problems = leadership.problems() + self._renewal.problems(time.time())
+        problems += [self._exporter.problem] * bool(self._exporter.problem)
         return Standing(leadership.role, leadership.epoch, problems, self._ticker.late)
 
     @contextlib.contextmanager
@@ -168,6 +193,10 @@ class Controller:
             if self._leadership.role == "leader":
                 self._handle(Ticked())
                 self._sample(ticker.count % HISTORY_TICKS)
+                self._logbook.look(self._engine, now)
+                if ticker.count % CONTAINERS_TICKS == 0:
+                    rows = self._logbook.rows(self._engine, time.time(), now)
+                    self._leadership.store.sample(containers=rows)
             self._watchdog.ping(now)
             self._freeze()
             if ticker.count % 10 == 0:
@@ -192,13 +221,20 @@ class Controller:
             self._frozen = len(self._engine.members)
 
     def _handle(self, event: Event) -> None:
-        self._follow(self._engine.handle(event, time.monotonic()))
+        began = time.monotonic()
+        instructions = self._engine.handle(event, began)
+        self._page.decisions.observe(time.monotonic() - began)
+        self._follow(instructions)
+        # Who waits for an order does not wait for what only would be.
+        self._follow(self._shadow.handle(event, began))
+        self._recorders.hear(event, began)
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:
         decisions, orders, bounds = [], [], []
         for instruction in instructions:
             if isinstance(instruction, Decision):
                 decisions.append(instruction)
+                self._tally.count(instruction)
             elif isinstance(instruction, Secure):
                 bounds.append(instruction)
             else:
@@ -222,8 +258,13 @@ class Controller:
 
         self._leadership.store.secure({(b.host, b.app): b.bound for b in bounds}, done)
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any]) -> Reply | Awaitable[Reply] | Replies:
+        if request.get("op") in PAST and self._leadership.role == "leader":
+            return self._recall(request)
         try:
+            if request.get("op") == "watch":
+                self._refuse_unless_leading()
+                return self._pictures.replies(msgspec.convert(request, Watch))
             data, instructions = self._asked(request)
         except NoSuchThing as error:
             return {"ok": False, "error": str(error), "code": client.NO_SUCH_THING}
@@ -232,18 +273,33 @@ class Controller:
         self._follow(instructions)
         return {"ok": True, "data": data}
 
+    async def _recall(self, request: dict[str, Any]) -> Reply:
+        try:
+            return {"ok": True, "data": await self._past.answer(self._leadership.store, request)}
+        except (EscraError, msgspec.ValidationError) as error:
+            return {"ok": False, "error": str(error), "code": client.FAILED}
+
     def _asked(self, request: dict[str, Any]) -> tuple[Any, list[Instruction]]:
         leadership = self._leadership
         if request.get("op") == "promote":
             hosts = msgspec.convert(request, Promote).hosts.split(",")
             leadership.promote(host.strip() for host in hosts if host.strip())
             return {"epoch": leadership.epoch, "hosts": sorted(leadership.met_hosts)}, []
-        if leadership.role != "leader" and request.get("op") != "status":
-            raise Refused("this controller is a standby; ask the one that leads")
-        answer = self._desk.answer(request, time.monotonic(), time.time())
+        if request.get("op") != "status":
+            self._refuse_unless_leading()
+        now, wall = time.monotonic(), time.time()
+        if request.get("op") in RECORDER_OPS:
+            return self._recorders.answer(request, self._engine, self._config.memory, now, wall), []
+        answer = self._desk.answer(request, now, wall)
         if request.get("op") == "set":
-            leadership.store.size(request["app"], request.get("cpu_milli"), request.get("memory_bytes"))
+            size = request["app"], request.get("cpu_milli"), request.get("memory_bytes")
+            leadership.store.size(*size)
+            self._recorders.hear(AppResized(*size), now)
         return answer
+
+    def _refuse_unless_leading(self) -> None:
+        if self._leadership.role != "leader":
+            raise Refused("this controller is a standby; ask the one that leads")
 
     def _reload(self) -> None:
         """A bad file changes nothing."""
@@ -268,6 +324,24 @@ class Controller:
         if fixed:
             log.warning("these sections change at the next restart", reason=", ".join(fixed))
 
+    # ---- what others see -----------------------------------------------------------
+
+    def _gather(self) -> Iterator[Iterable[Family]]:
+        leadership = self._leadership
+        store = leadership.store if leadership.role == "leader" else None
+        condition = Condition(
+            __version__,
+            leadership.role,
+            leadership.epoch,
+            len(self._desk.problems()),
+            store is None or not store.trouble,
+            0 if store is None else store.dropped,
+            self._renewal.expiries(),
+        )
+        yield [*controller(condition), *process(self._started_wall)]
+        own = Ticks(self._host, self._ticker.count, self._ticker.late)
+        yield from gather(self._engine, self._tally, own, time.monotonic(), time.time())
+
     def _summary(self) -> str:
         engine = self._engine
         if self._leadership.role != "leader":
@@ -287,10 +361,14 @@ def _log_decisions(decisions: Iterable[Decision]) -> None:
 
 def _log_decision(decision: Decision) -> None:
     kind = _KINDS.get(decision.rule, "limit_changed")
+    event = "limit changed" if kind == "limit_changed" else decision.cause
+    if decision.observed:
+        event = "would change" if kind == "limit_changed" else f"only observed: {event}"
+        kind = "limit_observed"
     amount: Callable[[int], float] = cores if decision.resource == "cpu" else int
-    emit = log.info if kind == "limit_changed" else log.warning
+    emit = log.info if kind in ("limit_changed", "limit_observed") else log.warning
     emit(
-        "limit changed" if kind == "limit_changed" else decision.cause,
+        event,
         kind=kind,
         app=decision.app,
         container=decision.container,

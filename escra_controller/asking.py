@@ -27,8 +27,7 @@ class Asker:
         self._socket = socket
         self._timeout = timeout
         self._as_json = as_json
-        self._colour = not no_color and _wants_colour()
-        self.paint: Paint = _paint if self._colour else plain
+        self.colour, self.paint = colours(no_color)
         # Names are cut to fit a terminal only: what reads a pipe wants all of them.
         self.width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
@@ -42,14 +41,14 @@ class Asker:
     def show(self, data: Any, lines: list[str], *, compact: bool = False) -> None:
         if self._as_json:
             lines = [json.dumps(data, indent=None if compact else 2)]
-        click.echo("\n".join(lines), color=self._colour)
+        click.echo("\n".join(lines), color=self.colour)
 
     def show_lines(self, rows: list[Any], lines: list[str]) -> None:
         """A list that goes on: as JSON, every row is a line of its own."""
         if self._as_json:
             lines = [json.dumps(row) for row in rows]
         if lines:
-            click.echo("\n".join(lines), color=self._colour)
+            click.echo("\n".join(lines), color=self.colour)
 
     def show_list(
         self, view: Callable[..., list[str]], watch: float | None, op: str, **arguments: Any
@@ -66,6 +65,12 @@ class Asker:
             time.sleep(watch)
 
 
+def colours(no_color: bool) -> tuple[bool, Paint]:
+    """Whether to use them, and what paints."""
+    wanted = not no_color and _wants_colour()
+    return wanted, _paint if wanted else plain
+
+
 def _wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
@@ -80,7 +85,12 @@ def shared(command: _Command) -> _Command:
         click.option("--no-color", is_flag=True, help="No colours; NO_COLOR and TERM=dumb say the same."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON, with units in the keys."),
         click.option(
-            "--timeout", type=click.FloatRange(min=0.1), default=2.0, show_default=True, metavar="S"
+            "--timeout",
+            type=click.FloatRange(min=0.1),
+            default=2.0,
+            show_default=True,
+            metavar="S",
+            help="How many seconds to wait for an answer.",
         ),
         click.option(
             "--socket",

@@ -7,19 +7,21 @@ from typing import Any
 import click
 
 from escra_common import __version__
+from escra_common.helptext import SETTINGS, examples
 from escra_common.units import parse_bytes, parse_cpu
 from escra_controller import views
 from escra_controller.asking import Asker, shared, watched
+from escra_controller.completion import names
+from escra_controller.doctor.command import doctor
+from escra_controller.eventcommands import events, older
+from escra_controller.recordcommands import record
+from escra_controller.replaycommands import replay
+from escra_controller.reportcommands import report
+from escra_controller.top.command import top
 
 DEGRADED = 5
-FOLLOW_S = 0.3
 
-EPILOG = """\b
-Examples:
-  escra ps shop --watch
-  escra explain checkout
-  escra events shop --follow
-\b
+EXIT_STATUS = """\b
 Exit status:
   0 ok, 1 failed, 2 wrong usage, 3 the controller is not running,
   4 no such application, container or host, 5 running but degraded,
@@ -27,16 +29,29 @@ Exit status:
 """
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    epilog=examples(
+        "escra ps shop --watch", "escra explain checkout", "escra events shop --follow", more=EXIT_STATUS
+    ),
+    context_settings=SETTINGS,
+)
 @click.version_option(__version__, prog_name="escra")
 def main() -> None:
     """Container limits that follow the work, under one limit per application."""
 
 
-@main.command()
+for command in (top, events, report, doctor, record, replay):
+    main.add_command(command)
+
+
+@main.command(epilog=examples("escra status", "escra status --json"))
 @shared
 def status(**options: Any) -> None:
-    """Is Escra well?  Exit status 5 when it is not."""
+    """Is Escra well?
+
+    Says what is not: agents that are away, containers that cannot be managed, certificates about to end.
+    Exit status 5 when there is anything.
+    """
     asker = Asker(**options)
     data = asker.ask("status")
     asker.show(data, views.status(data, asker.paint))
@@ -44,70 +59,68 @@ def status(**options: Any) -> None:
         raise click.exceptions.Exit(DEGRADED)
 
 
-@main.command()
+@main.command(epilog=examples("escra apps", "escra apps --watch"))
 @watched
 @shared
 def apps(watch: float | None, **options: Any) -> None:
-    """Applications: use, what their containers hold, and the limit of it all."""
+    """Applications: what they use, hold and may hold."""
     Asker(**options).show_list(views.apps, watch, "apps")
 
 
-@main.command()
-@click.argument("app", required=False)
+@main.command(epilog=examples("escra ps", "escra ps shop --watch 1", "escra ps --json"))
+@click.argument("app", required=False, shell_complete=names("apps"))
 @watched
 @shared
 def ps(app: str | None, watch: float | None, **options: Any) -> None:
-    """Containers: use, limits, and the share of periods in which they were throttled (THR)."""
+    """Containers: use, limits, throttling.
+
+    THR is the share of scheduler periods in which a container was cut short.  APP: only those of one
+    application.
+    """
     arguments = {} if app is None else {"app": app}
     Asker(**options).show_list(views.ps, watch, "ps", **arguments)
 
 
-@main.command()
+@main.command(epilog=examples("escra agents"))
 @watched
 @shared
 def agents(watch: float | None, **options: Any) -> None:
-    """Hosts: when last heard, late ticks, limits repaired after somebody else wrote them (DRIFT)."""
+    """Hosts, and whether their agents are well.
+
+    When last heard, ticks that came late, and limits repaired after somebody else wrote them (DRIFT).
+    """
     Asker(**options).show_list(views.agents, watch, "agents")
 
 
-@main.command()
-@click.argument("container")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="Decisions.")
+@main.command(epilog=examples("escra explain web", "escra explain 3f9c --limit 50"))
+@click.argument("container", shell_complete=names("ps"))
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many decisions."
+)
 @shared
 def explain(container: str, limit: int, **options: Any) -> None:
-    """Why does CONTAINER (a name, or the start of an id) have the limit it has?"""
+    """Why does CONTAINER have the limits it has?
+
+    CONTAINER is a name, or the start of an id.  Shows its bounds, and its last decisions with cause, rule and
+    numbers.
+    """
     asker = Asker(**options)
     data = asker.ask("explain", container=container, limit=limit)
+    row, latest = data["container"], data["decisions"]
+    data["decisions"] = older(asker, {"app": row["app"], "container": row["name"]}, latest, limit) + latest
     asker.show(data, views.explain(data, time.time(), asker.paint))
 
 
-@main.command()
-@click.argument("app", required=False)
-@click.option("-n", "--limit", type=click.IntRange(1, 2000), default=20, show_default=True, help="Decisions.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on.")
-@shared
-def events(app: str | None, limit: int, follow: bool, **options: Any) -> None:
-    """What was decided lately, about CPU and memory, and why.  With --json one object per line."""
-    asker = Asker(**options)
-    arguments = {} if app is None else {"app": app}
-    rows = asker.ask("events", limit=limit, **arguments)
-    asker.show_lines(rows, views.events(rows))
-    while follow:
-        time.sleep(FOLLOW_S)
-        after = rows[-1]["number"] if rows else 0
-        new = asker.ask("events", after=after, limit=2000, **arguments)
-        if new:
-            asker.show_lines(new, views.events(new, header=False))
-            rows = new
-
-
-@main.command("set")
-@click.argument("app")
+@main.command("set", epilog=examples("escra set shop --cpu 4", "escra set shop --cpu 1500m --memory 2GiB"))
+@click.argument("app", shell_complete=names("apps"))
 @click.option("--cpu", metavar="CORES", help="Such as 4, 1.5 or 1500m.")
 @click.option("--memory", metavar="SIZE", help="Such as 2GiB or 512MiB.")
 @shared
 def set_(app: str, cpu: str | None, memory: str | None, **options: Any) -> None:
-    """Change the limit of an application, until the controller is told to reload its configuration."""
+    """Change the limit of APP at once.
+
+    It is kept over restarts, until the controller is told to reload its configuration.
+    """
     arguments: dict[str, Any] = {"app": app}
     try:
         if cpu is not None:
@@ -123,8 +136,8 @@ def set_(app: str, cpu: str | None, memory: str | None, **options: Any) -> None:
     asker.show(data, views.apps([data], asker.width, asker.paint))
 
 
-@main.command()
-@click.argument("host")
+@main.command(epilog=examples("escra forget host-3"))
+@click.argument("host", shell_complete=names("agents", "host"))
 @shared
 def forget(host: str, **options: Any) -> None:
     """Say that HOST is gone for good: what it held is free for others.
@@ -137,7 +150,7 @@ def forget(host: str, **options: Any) -> None:
     asker.show(data, [f"{host} is forgotten"])
 
 
-@main.command()
+@main.command(epilog=examples("escra demo", "escra demo --simulated --seconds 5"))
 @click.option(
     "--seconds",
     type=click.FloatRange(4, 25),
@@ -148,7 +161,10 @@ def forget(host: str, **options: Any) -> None:
 )
 @click.option("--simulated", is_flag=True, help="On the simulated host, also where real cgroups can be had.")
 def demo(seconds: float, simulated: bool) -> None:
-    """Three services whose load moves: fixed limits, then Escra, on this machine's own cgroups."""
+    """A load that moves, with fixed limits and with Escra.
+
+    Three services on this machine's own cgroups; where those cannot be written, on a simulated host.
+    """
     from escra_controller.demo.show import play  # what only the demo needs is not loaded for a table
 
     sys.exit(play(seconds, simulated=simulated))

@@ -40,9 +40,14 @@ def query(path: Path, request: dict[str, Any], timeout: float = 2.0) -> Any:
             connection.sendall(encode(request, MAX_REQUEST_BYTES))
             reply = _receive(connection, deadline)
         except OSError as error:
-            raise _explained(path, timeout, error) from error
+            raise explained(path, timeout, error) from error
         except WireError as error:
             raise QueryError(f"cannot use the answer from {path}: {error}") from error
+    return data_of(path, reply)
+
+
+def data_of(path: Path, reply: Any) -> Any:
+    """Raises QueryError for a refusal, and for what is no reply."""
     match reply:
         case {"ok": True, "data": data}:
             return data
@@ -63,7 +68,8 @@ def _receive(connection: socket.socket, deadline: float) -> Any:
     raise TimeoutError
 
 
-def _explained(path: Path, timeout: float, error: OSError) -> QueryError:
+def explained(path: Path, timeout: float, error: OSError) -> QueryError:
+    """What an error of the socket means to a person."""
     match error:
         case FileNotFoundError() | ConnectionRefusedError():
             return QueryError(

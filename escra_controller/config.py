@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from escra_common.configfile import Address, load
+from escra_common.configfile import Address, AddressOrOff, load
 from escra_common.errors import ConfigError
 from escra_common.messages import Fallback
 from escra_common.tls import TlsConfig
 from escra_common.units import Cpu, Size
-from escra_controller.events import AppSpec
+from escra_controller.events import AppMode, AppSpec
 from escra_controller.memory import MemorySettings
 from escra_controller.policy import Settings
 
@@ -23,12 +23,16 @@ Weight = Annotated[int, Meta(ge=1, le=10_000)]
 
 
 class ListenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``plaintext`` allows agents without TLS on an address that is not loopback: say it, or be refused."""
+    """``plaintext`` allows agents without TLS on an address that is not loopback, ``metrics_plaintext``
+    readers of metrics, which never have TLS: say it, or be refused.
+    """
 
     agents: Address = Address("127.0.0.1:7737")
     control: str = "/run/escra/controller.sock"
     group: str = "escra"
     plaintext: bool = False
+    metrics: AddressOrOff = AddressOrOff("127.0.0.1:9737")
+    metrics_plaintext: bool = False
 
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +48,8 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # What agents do with its containers after ``lease_s`` without a controller.
     fallback: Fallback = "hold"
     lease_s: Annotated[int, Meta(ge=10, le=10**7)] = 300
+    # "observe": decide and record, write nothing.
+    mode: AppMode = "auto"
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +84,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 app.weight,
                 app.fallback,
                 app.lease_s,
+                app.mode,
             )
             for name, app in self.apps.items()
         ]
@@ -100,5 +107,12 @@ def load_config(path: Path) -> ControllerConfig:
             f"{path}: listen.agents is {config.listen.agents}, not loopback, and there is no [tls]: "
             "whoever reaches it could change limits.  Add [tls], or say listen.plaintext = true if the "
             "network is yours alone"
+        )
+    metrics = config.listen.metrics
+    if metrics and not metrics.is_loopback and not config.listen.metrics_plaintext:
+        raise ConfigError(
+            f"{path}: listen.metrics is {metrics}, not loopback: whoever reaches it could read the names and "
+            "the use of all containers, without TLS or a password.  Say listen.metrics_plaintext = true if "
+            "the network is yours alone, or put a proxy with TLS in front of a loopback address"
         )
     return config

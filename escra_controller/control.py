@@ -10,7 +10,7 @@ import grp
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,19 @@ import structlog
 from escra_common.errors import ConfigError, WireError
 from escra_common.framing import Decoder, encode
 from escra_controller.client import FAILED, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
+from escra_controller.streaming import Place, Places, Pushed, Replies, stream
 
 # Flat, as all queries are: nothing large can be made of it.
 Request = dict[str, str | int | float | None]
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Reply = dict[str, Any]
+Answer = Callable[[dict[str, Any]], Reply | Awaitable[Reply] | Replies]
 
 # How long a client may take to finish a request, and to take its answer.
 PATIENCE_S = 5.0
 # Further clients wait in the kernel's backlog.
 MAX_CONNECTIONS = 32
+# Those who watch do not count among them; further ones are told so.
+MAX_STREAMS = 64
 
 log = structlog.get_logger()
 
@@ -61,22 +65,20 @@ def control_socket(path: Path, group: str = "escra") -> Iterator[socket.socket]:
 async def serve(listener: socket.socket, answer: Answer) -> None:
     """Answer the clients of ``listener`` until cancelled.
 
-    ``answer`` takes a request and returns the whole reply; it must not block.
+    ``answer`` takes a request and returns the whole reply, what can be awaited for it, or the replies of an
+    answer that goes on until the client asks something else or leaves; it must not block.
     """
     loop = asyncio.get_running_loop()
-    free = asyncio.Semaphore(MAX_CONNECTIONS)
+    places = Places(MAX_CONNECTIONS, MAX_STREAMS)
 
-    async def attend(connection: socket.socket) -> None:
-        try:
-            with connection:
-                await _converse(loop, connection, answer)
-        finally:
-            free.release()
+    async def attend(connection: socket.socket, place: Place) -> None:
+        with place, connection:
+            await _converse(_Client(loop, connection), answer, place)
 
     async with asyncio.TaskGroup() as clients:
         while True:
-            await free.acquire()
-            clients.create_task(attend(await _accept(loop, listener)))
+            place = await places.take()
+            clients.create_task(attend(await _accept(loop, listener), place))
 
 
 async def _accept(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> socket.socket:
@@ -91,46 +93,67 @@ async def _accept(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> s
             return connection
 
 
-async def _converse(loop: asyncio.AbstractEventLoop, connection: socket.socket, answer: Answer) -> None:
-    decoder = Decoder(MAX_REQUEST_BYTES, Request)
-    waiting: deque[Any] = deque()
+async def _converse(client: "_Client", answer: Answer, place: Place) -> None:
     # A client that goes away or stays silent has had its answer, or does not want it.
     with contextlib.suppress(OSError, TimeoutError):
-        while True:
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    request = await _receive(loop, connection, decoder, waiting)
-            except WireError as error:
-                await _send(loop, connection, _refusal(f'{error}; a request is a flat map with an "op"'))
-                return
-            if request is None:
-                return
-            if not isinstance(request.get("op"), str):
-                await _send(loop, connection, _refusal('a request has an "op"'))
-                return
-            await _send(loop, connection, answer(request))
-            # Many requests sent at once must not keep the control loop from its tick.
-            await asyncio.sleep(0)
+        try:
+            request = await client.next_request()
+            while request is not None:
+                request = await _attend(client, request, answer, place)
+        except WireError as error:
+            await client.send(_refusal(f'{error}; a request is a flat map with an "op"'))
 
 
-async def _receive(
-    loop: asyncio.AbstractEventLoop, connection: socket.socket, decoder: Decoder, waiting: deque[Any]
-) -> Any:
-    while not waiting:
-        data = await loop.sock_recv(connection, MAX_REQUEST_BYTES)
-        if not data:
-            return None
-        waiting.extend(decoder.feed(data))
-    return waiting.popleft()
+async def _attend(client: "_Client", request: dict[str, Any], answer: Answer, place: Place) -> Any:
+    """Answer one request; the next one, None when the client has had enough."""
+    if not isinstance(request.get("op"), str):
+        await client.send(_refusal('a request has an "op"'))
+        return None
+    reply = answer(request)
+    if isinstance(reply, AsyncGenerator):
+        if place.watch():
+            return await stream(reply, client.send, client.receive)
+        await reply.aclose()
+        reply = _refusal(f"{MAX_STREAMS} others watch already; end one of them first")
+    await client.send(await reply if isinstance(reply, Awaitable) else reply)
+    # Many requests sent at once must not keep the control loop from its tick.
+    await asyncio.sleep(0)
+    return await client.next_request()
 
 
-async def _send(loop: asyncio.AbstractEventLoop, connection: socket.socket, reply: dict[str, Any]) -> None:
+class _Client:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+        self._loop = loop
+        self._connection = connection
+        self._decoder = Decoder(MAX_REQUEST_BYTES, Request)
+        self._waiting: deque[Any] = deque()
+
+    async def next_request(self) -> Any:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.receive()
+
+    async def receive(self) -> Any:
+        """The next request, however long it takes; None when the client has left."""
+        while not self._waiting:
+            data = await self._loop.sock_recv(self._connection, MAX_REQUEST_BYTES)
+            if not data:
+                return None
+            self._waiting.extend(self._decoder.feed(data))
+        return self._waiting.popleft()
+
+    async def send(self, reply: Pushed) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await self._loop.sock_sendall(self._connection, frame(reply))
+
+
+def frame(reply: Pushed) -> bytes:
+    """A reply's bytes; one that is too long becomes a refusal."""
+    if isinstance(reply, bytes):
+        return reply
     try:
-        frame = encode(reply, MAX_REPLY_BYTES)
+        return encode(reply, MAX_REPLY_BYTES)
     except WireError as error:
-        frame = encode(_refusal(str(error)))
-    async with asyncio.timeout(PATIENCE_S):
-        await loop.sock_sendall(connection, frame)
+        return encode(_refusal(str(error)))
 
 
 def _refusal(reason: str) -> dict[str, Any]:

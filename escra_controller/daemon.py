@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from escra_common import __version__, command
+from escra_common.helptext import DAEMON_EXIT_STATUS, SETTINGS, examples
 from escra_controller.app import Controller
 from escra_controller.client import QueryError, query
 from escra_controller.config import DEFAULT_PATH, load_config
@@ -13,30 +14,44 @@ from escra_controller.pkicommands import pki
 PROGRAM = "escra-controller"
 
 
-@click.group(epilog=command.EPILOG)
+@click.group(
+    epilog=examples(
+        "escra-controller check-config", "escra-controller pki issue host-1", more=DAEMON_EXIT_STATUS
+    ),
+    context_settings=SETTINGS,
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 def main() -> None:
-    """The controller: one ledger per application, one limit over all its containers and hosts."""
+    """The controller: one limit per application, over all its containers and hosts."""
 
 
-@main.command()
+@main.command(epilog=examples("systemctl start escra-controller", "escra-controller run --config try.toml"))
 @command.config_option(DEFAULT_PATH)
 def run(path: Path) -> None:
-    """Run in the foreground; SIGHUP reads the configuration again."""
+    """Run in the foreground; SIGHUP reads the configuration again.
+
+    The unit escra-controller.service does this.  One host runs it for all; others run the agent alone.
+    """
     with command.refusing(PROGRAM):
         config = load_config(path)
         command.run(PROGRAM, config.log_level, lambda: Controller(path, config).run())
 
 
-@main.command("check-config")
+@main.command(
+    "check-config",
+    epilog=examples("escra-controller check-config", "escra-controller check-config --config new.toml"),
+)
 @command.config_option(DEFAULT_PATH)
 def check_config(path: Path) -> None:
-    """Say whether the configuration can be used, and what it means with all defaults."""
+    """Say whether the configuration can be used.
+
+    Prints what it means with all defaults, as JSON; or what is wrong with it, and ends with status 78.
+    """
     with command.refusing(PROGRAM):
         command.echo_config(load_config(path))
 
 
-@main.command()
+@main.command(epilog=examples("escra-controller promote --host host-1 --host host-2"))
 @click.option("--host", "hosts", multiple=True, metavar="HOST", help="It may hold limits; repeat for each.")
 @command.config_option(DEFAULT_PATH)
 def promote(hosts: tuple[str, ...], path: Path) -> None:

@@ -1,5 +1,6 @@
 """What one container has been doing lately, from its cumulative counters."""
 
+import itertools
 from typing import NamedTuple
 
 import msgspec
@@ -15,13 +16,19 @@ IDLE_MILLI = 5
 
 
 class Interval(msgspec.Struct, frozen=True, gc=False):
-    """Between two samples.  ``used`` in millicores, ``throttled`` the share of periods cut short (0..1)."""
+    """Between two samples.  ``used`` in millicores, ``throttled`` the share of periods cut short (0..1).
+
+    ``events`` is how often the kernel counted a throttled period, ``lost_usec`` the time lost to throttling,
+    summed over processors.
+    """
 
     start: float
     end: float
     used: float
     throttled: float
     rev: int
+    events: int = 0
+    lost_usec: int = 0
 
 
 class Demand:
@@ -62,6 +69,8 @@ class Demand:
             (sample.usage_usec - previous.usage_usec) * 1000 / elapsed_usec,
             _throttled(previous, sample, raised=raised),
             sample.rev,
+            sample.nr_throttled - previous.nr_throttled,
+            sample.throttled_usec - previous.throttled_usec,
         )
         self._keep(interval)
         if interval.used >= IDLE_MILLI or interval.throttled:
@@ -80,6 +89,15 @@ class Demand:
         if expired or len(intervals) > KEPT:
             del intervals[: max(expired, len(intervals) - KEPT)]
 
+    def since(self, seen: Interval | None) -> list[Interval]:
+        """What came after ``seen``, newest first; all that is kept when that is not among it."""
+        new = []
+        for interval in reversed(self._intervals):
+            if interval is seen:
+                break
+            new.append(interval)
+        return new
+
     def used(self) -> float:
         """The last rate seen, in millicores."""
         return self._intervals[-1].used if self._intervals else 0.0
@@ -93,6 +111,11 @@ class Demand:
         if n <= 0:
             return 0.0
         return sum([interval.throttled for interval in self._intervals[-n:]]) / n
+
+    def ended_after(self, at: float) -> list[Interval]:
+        """The intervals that ended after ``at``, oldest first; they go back ten seconds at most."""
+        recent = itertools.takewhile(lambda interval: interval.end > at, reversed(self._intervals))
+        return list(recent)[::-1]
 
     def window(self, since: float) -> "Window | None":
         """Mean and peak use and throttling from ``since`` on; None when nothing is known that far back."""

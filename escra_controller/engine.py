@@ -102,9 +102,18 @@ class Engine:
                 self._heard(event, now, out)
         for instruction in out:
             if isinstance(instruction, Decision):
-                self._decided += 1
-                self.decisions.append((self._decided, instruction))
+                self._number(instruction)
         return out
+
+    def note(self, observed: Decision) -> None:
+        """Keep what would have been decided about a container among the decisions about it."""
+        self._number(observed)
+        if member := self.members.get(MemberKey(observed.host, observed.key)):
+            member.keep(observed)
+
+    def _number(self, decision: Decision) -> None:
+        self._decided += 1
+        self.decisions.append((self._decided, decision))
 
     def check(self) -> None:
         """The promises that are arithmetic; raises AssertionError."""
@@ -239,7 +248,11 @@ class Engine:
             if name not in self.apps:
                 self._registry.make_app(spec)
             self.apps[name].removed = False
-            self._apply_spec(self.apps[name], spec)
+            app = self.apps[name]
+            changed = app.spec.mode != spec.mode
+            self._apply_spec(app, spec)
+            for member in list(app.members.values()) if changed else ():
+                self._membership.place(member, out)
         for member in list(self.members.values()):
             if member.state == "unknown-app" and member.info.app in wanted:
                 self._membership.place(member, out)

@@ -26,6 +26,7 @@ from escra_common.messages import (
 from escra_controller.bounds import Bound
 
 Resource = Literal["cpu", "memory"]
+AppMode = Literal["auto", "observe"]
 
 # ---- events ------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ class AppSpec:
 
     CPU in millicores, memory in bytes.  ``cpu_min`` and ``memory_min`` are the floors, ``cpu_max``
     and ``memory_max`` the ceilings of a container that names none itself.  ``fallback`` is what an agent does
-    after ``lease_s`` without a controller.
+    after ``lease_s`` without a controller.  ``mode`` observe: nothing is written to any of its containers.
     """
 
     name: str
@@ -123,6 +124,7 @@ class AppSpec:
     weight: int = 100
     fallback: Fallback = "hold"
     lease_s: int = 300
+    mode: AppMode = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ from escra_controller.state import (
     limit_millicores,
 )
 
+# What adds up the history looks at a container every half a second (history.py).
+HISTORY_S = 1.0
+
 
 class Membership:
     def __init__(self, registry: Registry, settings: Settings, pools: Pools) -> None:
@@ -72,14 +75,17 @@ class Membership:
         self.place(member, out, snapshot=snapshot)
 
     def _demand(self) -> Demand:
-        """As much of it as anybody looks back."""
+        """As much of it as anybody looks back; the rules of others look back far."""
         settings = self._settings
-        return Demand(max(settings.shrink_window_s, NEED_WINDOW_S), max(settings.window, 3))
+        if settings.name != "escra":
+            return Demand()
+        return Demand(max(settings.shrink_window_s, NEED_WINDOW_S, HISTORY_S), max(settings.window, 3))
 
     def place(self, member: Member, out: list[Instruction], *, snapshot: bool = False) -> None:
         """Put a container where its labels, its mode and the configured applications say it belongs."""
-        state, member.problem = classify(member.info, self._all)
         app = self._all.apps.get(member.info.app)
+        observed = [app.spec.name] if app is not None and app.spec.mode == "observe" else []
+        state, member.problem = classify(member.info, self._all, observed)
         if app is not None:
             app.members[member.key] = member
         if state != "new":

@@ -13,6 +13,8 @@ from escra_controller.recent import RecentPeak
 
 # A peak of use is remembered this long: no limit is cut below it for the sake of tidiness.
 KEEP_S = 30.0
+# A need that would meet its limit within this time, one look of the agent, is at it.
+AT_LIMIT_S = 0.1
 
 
 class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +34,11 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ask_s: Annotated[float, Meta(gt=0, le=4)] = 0.5
 
 
+def at_limit(need: MemoryNeed) -> bool:
+    """Whether its tasks wait at the limit, or would meet it before anybody looks again."""
+    return need.paused or need.needed_bytes + need.growth * AT_LIMIT_S >= need.limit_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A need without an answer yet: ``target`` is the limit that would meet it, ``until`` its deadline."""
@@ -43,10 +50,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """An order under way, for the record: the limit before it, and why."""
+    """An order under way, for the record: the limit before it, and why.
+
+    ``averts``: it answers a need that would not have outlived the limit, see Memory.
+    """
 
     before: int | None
     wish: Wish
+    averts: bool = False
 
 
 @dataclass(slots=True)
@@ -54,6 +65,9 @@ class Memory:
     """``limit`` in bytes is in force or ordered, None while nobody manages it.
 
     ``needed`` is the use as last seen, without file cache that costs nothing to drop.
+
+    ``averted`` counts the OOMs averted since the controller began: grants read back from the kernel for a
+    need whose tasks waited at the limit already, or would have met it within AT_LIMIT_S at the growth seen.
     """
 
     limit: int | None = None
@@ -64,6 +78,7 @@ class Memory:
     releasing: bool = False
     waiting: Waiting | None = None
     answered_serial: int = 0
+    averted: int = 0
     denied: tuple[float, str] | None = None
     dying_until: float = 0.0
     problem: str = ""

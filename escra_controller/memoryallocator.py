@@ -15,7 +15,7 @@ from escra_common.messages import MemoryAck, MemoryLevel, MemoryNeed, OomKilled
 from escra_common.units import format_bytes
 from escra_controller.bounds import Bound
 from escra_controller.events import DenyNeed, SetMemoryLimit
-from escra_controller.memory import KEEP_S, MemorySettings, Ordered, Waiting
+from escra_controller.memory import KEEP_S, MemorySettings, Ordered, Waiting, at_limit
 from escra_controller.policy import Wish
 from escra_controller.recent import RecentPeak
 from escra_controller.rounds import Round
@@ -92,7 +92,8 @@ class MemoryAllocator:
         else:
             why = "no request for memory came before it"
         tasks = f"{killed.kills} tasks" if killed.kills > 1 else "a task"
-        wish = Wish(0, "oom-kill", f"the kernel killed {tasks} at {killed.cause}; {why}")
+        numbers = {"kills": float(killed.kills)}
+        wish = Wish(0, "oom-kill", f"the kernel killed {tasks} at {killed.cause}; {why}", numbers)
         r.record(member, "memory", wish, memory.limit, memory.limit)
         self.settle(r)
 
@@ -181,7 +182,9 @@ class MemoryAllocator:
             "growth_mib_per_s": need.growth / MIB,
             "free_mib": r.app.memory.free / MIB,
         }
-        self._order(r, member, limit + amount, Wish(limit + amount, "grow", cause, numbers))
+        self._order(
+            r, member, limit + amount, Wish(limit + amount, "grow", cause, numbers), averts=at_limit(need)
+        )
 
     def _deny_unless_others_give(self, r: Round, member: Member) -> None:
         waiting = member.memory.waiting
@@ -355,13 +358,15 @@ class MemoryAllocator:
 
     # ---- orders --------------------------------------------------------------------
 
-    def _order(self, r: Round, member: Member, target: int, wish: Wish) -> None:
+    def _order(self, r: Round, member: Member, target: int, wish: Wish, *, averts: bool = False) -> None:
         memory, ledger = member.memory, r.app.memory
         rev = self._next_rev()
         # What was last read back: several orders may be under way, but the record is of what was in force.
         before = ledger[member.key].held or None if member.key in ledger else None
         ledger.order(member.key, target, rev)
-        memory.ordered = Ordered(before, wish)
+        # Of several under way only the last is concluded, for all of them.
+        averts = averts or (memory.ordered is not None and memory.ordered.averts)
+        memory.ordered = Ordered(before, wish, averts)
         memory.limit, memory.last_rev = target, rev
         r.out.append(SetMemoryLimit(*member.key, rev, target, self._margin(memory.needed)))
 
@@ -378,6 +383,9 @@ class MemoryAllocator:
         elif above:
             # It gave less than it was asked for: it needs more than was known here.
             memory.gives_from = r.now + ASK_EVERY_S
+        if ordered.averts and not ack.error and (in_force or 0) > (ordered.before or 0):
+            memory.averted += 1
+            r.app.oom_averted += 1
         if ack.error and wish.rule == "grow":
             r.out.append(DenyNeed(*member.key, memory.answered_serial, ack.error))
         if in_force != ordered.before or ack.error:

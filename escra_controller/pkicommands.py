@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from escra_common.errors import EscraError
+from escra_common.helptext import examples
 
 if TYPE_CHECKING:
     from escra_controller.pki import Issued, Role
@@ -23,9 +24,14 @@ MISSING = (
 )
 
 
-@click.group()
+@click.group(
+    epilog=examples("escra-controller pki init", "escra-controller pki issue --controller ctl.example.net")
+)
 def pki() -> None:
-    """A private CA: the certificates by which agents and controllers know each other."""
+    """A private CA for agents and controllers.
+
+    Its certificates are how they know each other.  Needs the cryptography library, on this machine only.
+    """
 
 
 _folder = click.option(
@@ -39,7 +45,7 @@ _folder = click.option(
 _force = click.option("--force", is_flag=True, help="Replace what is there.")
 
 
-@pki.command()
+@pki.command(epilog=examples("escra-controller pki init"))
 @_folder
 @_force
 def init(folder: Path, force: bool) -> None:
@@ -52,7 +58,13 @@ def init(folder: Path, force: bool) -> None:
     click.echo("Its key makes anybody's certificate: back the folder up, and let nobody else read it.")
 
 
-@pki.command()
+@pki.command(
+    epilog=examples(
+        "escra-controller pki issue host-1",
+        "escra-controller pki issue --controller ctl.example.net --ip 192.0.2.10",
+        "escra-controller pki issue host-1 --force    # another year",
+    )
+)
 @click.argument("host")
 @click.option("--controller", is_flag=True, help="HOST is the name in the agents' `controller = ...`.")
 @click.option(
@@ -73,7 +85,9 @@ def issue(
     folder: Path,
     force: bool,
 ) -> None:
-    """Make a key and certificate for the agent of HOST, or with --controller for a controller.
+    """Make a key and certificate for a host.
+
+    For its agent, or with --controller for its controller.
 
     HOST is what the agent calls itself: its host name, or `host` in its agent.toml.  To renew, issue
     again with --force and replace the files on that host; nothing needs a restart that reads them itself.
@@ -91,11 +105,14 @@ def issue(
     click.echo(_instructions(made, ca, cert, key))
 
 
-@pki.command("list")
+@pki.command("list", epilog=examples("escra-controller pki list"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_folder
 def list_(as_json: bool, folder: Path) -> None:
-    """What was issued, and when it ends; certificates that a newer one replaced are `replaced`."""
+    """What was issued, and when it ends.
+
+    Certificates that a newer one replaced are `replaced`.
+    """
     with _explaining():
         from escra_controller.pki import issued
 

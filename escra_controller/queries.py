@@ -1,6 +1,6 @@
 """The questions of the control socket, and their answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, assert_never
 
@@ -24,9 +24,13 @@ from escra_controller.rows import (
     memory_standing,
     state_word,
 )
-from escra_controller.state import App, Member
+from escra_controller.state import DECISIONS_KEPT, App, Member
+from escra_controller.would import WouldHave, nobody
 
 _PLACES_NAMED = 10
+MIN_INTERVAL_S, MAX_INTERVAL_S = 0.2, 60.0
+# What a picture does between two rounds of the control loop: about half a millisecond.
+_ROWS_A_STEP = 50
 
 
 class NoSuchThing(EscraError):
@@ -84,6 +88,18 @@ class Promote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     hosts: str = ""
 
 
+class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="watch"):
+    """A picture of everything at once and every ``interval_s``, until the client asks another or leaves.
+
+    With ``explain``, the id of a container on ``host``, each is followed by what `explain` says about it.
+    """
+
+    interval_s: Annotated[float, Meta(ge=MIN_INTERVAL_S, le=MAX_INTERVAL_S)] = 1.0
+    explain: str | None = None
+    host: str = ""
+    limit: Annotated[int, Meta(ge=0, le=DECISIONS_KEPT)] = DECISIONS_KEPT
+
+
 Query = Status | Apps | Ps | Agents | Explain | Events | Set | Forget
 
 
@@ -100,13 +116,19 @@ class Standing:
 class Desk:
     """Answers queries about one engine; ``set`` is the only one that changes anything.
 
-    ``wall`` is the unix time at ``now``, for the times people see.
+    ``wall`` is the unix time at ``now``, for the times people see.  ``would`` says what observed
+    containers would have.
     """
 
     def __init__(
-        self, engine: Engine, started_at: float, standing: Callable[[], Standing] = Standing
+        self,
+        engine: Engine,
+        started_at: float,
+        standing: Callable[[], Standing] = Standing,
+        would: WouldHave = nobody,
     ) -> None:
         self._engine = engine
+        self._would = would
         self._started_at = started_at
         self._standing = standing
 
@@ -122,12 +144,11 @@ class Desk:
             case Apps():
                 return [app_row(app) for app in self._sorted_apps()], []
             case Ps(app):
-                return [container_row(self._engine, m) for m in self._members(app)], []
+                return [self._row(member) for member in self._members(app)], []
             case Agents():
-                known = [agent_row(self._engine, host, now) for host in sorted(self._engine.hosts)]
-                return known + [absent_row(host) for host in sorted(self._engine.absent_hosts())], []
+                return self._agents(now), []
             case Explain(container, limit):
-                return self._explain(container, limit, now, wall), []
+                return self._explained(self._find(container), limit, now, wall), []
             case Events(after, limit, app):
                 return self._events(after, limit, app, wall - now), []
             case Set(app, cpu_milli, memory_bytes):
@@ -138,9 +159,38 @@ class Desk:
             case _:
                 assert_never(query)
 
-    def _status(self, now: float) -> Row:
+    def picture(self, now: float, wall: float) -> Generator[None, None, Row]:
+        """All there is to see, in no order, in steps: the control loop can have its turn between them."""
         engine = self._engine
-        states = [state_word(engine, m) for m in engine.members.values()]
+        status = self._status(now)
+        yield
+        members, containers = list(engine.members.values()), list[Row]()
+        for start in range(0, len(members), _ROWS_A_STEP):
+            step = members[start : start + _ROWS_A_STEP]
+            # Some may have gone since.
+            containers += [self._row(m) for m in step if engine.members.get(m.key) is m]
+            yield
+        apps = [app_row(app) for app in self._sorted_apps()]
+        return {
+            "at": round(wall, 3),
+            "status": status,
+            "apps": apps,
+            "containers": containers,
+            "agents": self._agents(now),
+        }
+
+    def explain(self, id: str, host: str, limit: int, now: float, wall: float) -> Row | None:
+        """About the container with this id on this host; None when it has gone."""
+        found = [m for m in self._engine.members.values() if m.key.host == host and m.info.id == id]
+        return self._explained(found[0], limit, now, wall) if found else None
+
+    def _agents(self, now: float) -> list[Row]:
+        known = [agent_row(self._engine, host, now) for host in sorted(self._engine.hosts)]
+        return known + [absent_row(host) for host in sorted(self._engine.absent_hosts())]
+
+    def problems(self) -> list[str]:
+        """What is not well, in sentences; empty when all is."""
+        engine = self._engine
         problems = [
             f"agent {host} is not connected: {info.reason}"
             for host, info in sorted(engine.hosts.items())
@@ -150,18 +200,23 @@ class Desk:
             f"host {host} has not come back since the restart; if it is gone for good: escra forget {host}"
             for host in sorted(engine.absent_hosts())
         ]
-        standing = self._standing()
-        problems += standing.problems
+        problems += self._standing().problems
+        members = self._members(None)
         problems += [
             f"{m.info.name} on {m.key.host}: {m.problem}"
-            for m in self._members(None)
+            for m in members
             if m.problem and m.state != "pinned"
         ]
         problems += [
             f"{m.info.name} on {m.key.host}: {m.memory.problem}"
-            for m in self._members(None)
+            for m in members
             if m.memory.problem and m.memory.limit is None
         ]
+        return problems
+
+    def _status(self, now: float) -> Row:
+        engine, standing, problems = self._engine, self._standing(), self.problems()
+        states = [state_word(engine, m) for m in engine.members.values()]
         return {
             "version": __version__,
             "role": standing.role,
@@ -173,16 +228,19 @@ class Desk:
             "agents": sum(host.connected for host in engine.hosts.values()),
             "containers": len(states),
             "managed": states.count("managed"),
+            "observed": states.count("observe"),
             "policy": engine.settings.name,
             "late_ticks": standing.late_ticks,
         }
 
-    def _explain(self, wanted: str, limit: int, now: float, wall: float) -> Row:
-        member = self._find(wanted)
+    def _row(self, member: Member) -> Row:
+        return container_row(self._engine, member, self._would(member.key))
+
+    def _explained(self, member: Member, limit: int, now: float, wall: float) -> Row:
         decisions = list(member.decisions)[-limit:] if limit > 0 else []
         app = self._engine.apps.get(member.info.app)
         return {
-            "container": container_row(self._engine, member),
+            "container": self._row(member),
             "cpu": cpu_standing(app, member) if app else {},
             "memory": memory_standing(app, member) if app else {},
             "decisions": [decision_row(d, wall - now) for d in decisions],

@@ -44,7 +44,7 @@ class Registry:
                 del self.by_host[key.host]
         return member
 
-    def __contains__(self, app: str) -> bool:
+    def __contains__(self, app: object) -> bool:
         """Whether it is configured."""
         return app in self.apps and not self.apps[app].removed
 

@@ -49,7 +49,17 @@ class Round:
     def decision(
         self, member: Member, resource: Resource, wish: Wish, before: int | None, after: int | None
     ) -> Decision:
+        key, info = member.key, member.info
         return Decision(
-            *(self.now, member.info.app, member.key.host, member.info.name, member.key.key),
-            *(resource, wish.rule, wish.cause, before, after, wish.numbers),
+            at=self.now,
+            app=info.app,
+            host=key.host,
+            container=info.name,
+            key=key.key,
+            resource=resource,
+            rule=wish.rule,
+            cause=wish.cause,
+            before=before,
+            after=after,
+            numbers=wish.numbers,
         )

@@ -9,6 +9,7 @@ from escra_common.units import cores
 from escra_controller.engine import Engine
 from escra_controller.events import Decision
 from escra_controller.state import App, Member
+from escra_controller.would import Would
 
 Row = dict[str, Any]
 
@@ -51,7 +52,8 @@ def absent_row(host: str) -> Row:
     }
 
 
-def container_row(engine: Engine, member: Member) -> Row:
+def container_row(engine: Engine, member: Member, would: Would | None = None) -> Row:
+    """``would`` is what it would have, were it managed: for observed ones."""
     level = member.memory.level
     return {
         "id": member.info.id,
@@ -63,15 +65,31 @@ def container_row(engine: Engine, member: Member) -> Row:
         "problem": member.problem,
         "cpu": _cpu(member),
         "memory": _memory(member),
+        "would": None if would is None else _would(would),
         "oom_events": level.oom_events if level else 0,
         "oom_kills": level.oom_kills if level else 0,
+        "oom_averted": member.memory.averted,
     }
 
 
+def cpu_limit_milli(member: Member) -> int | None:
+    """The quota in force, whoever set it; None is no limit."""
+    in_force = member.info.in_force
+    if member.limit is None and in_force.quota_usec is not None:
+        return in_force.quota_usec * 1000 // in_force.period_usec
+    return member.limit
+
+
+def memory_limit_bytes(member: Member) -> int | None:
+    """The same for memory."""
+    memory, info = member.memory, member.info.memory
+    if memory.limit is not None:
+        return memory.limit
+    return memory.level.limit_bytes if memory.level else info.in_force.max_bytes if info else None
+
+
 def _cpu(member: Member) -> Row:
-    latest, limit, in_force = member.demand.latest, member.limit, member.info.in_force
-    if limit is None and in_force.quota_usec is not None:
-        limit = in_force.quota_usec * 1000 // in_force.period_usec
+    latest, limit = member.demand.latest, cpu_limit_milli(member)
     return {
         "limit_cores": None if limit is None else cores(limit),
         "used_cores": round(member.demand.used() / 1000, 3),
@@ -79,14 +97,19 @@ def _cpu(member: Member) -> Row:
     }
 
 
+def _would(would: Would) -> Row:
+    return {
+        "cpu": {"limit_cores": None if would.cpu_milli is None else cores(would.cpu_milli)},
+        "memory": {"limit_bytes": would.memory_bytes},
+        "throttled_ratio": round(would.throttled, 3),
+    }
+
+
 def _memory(member: Member) -> Row:
     memory, info = member.memory, member.info.memory
     level = memory.level
-    limit = memory.limit
-    if limit is None:
-        limit = level.limit_bytes if level else info.in_force.max_bytes if info else None
     return {
-        "limit_bytes": limit,
+        "limit_bytes": memory_limit_bytes(member),
         "used_bytes": level.used_bytes if level else None,
         "needed_bytes": memory.needed if level else None,
         "managed": memory.limit is not None,
@@ -115,6 +138,9 @@ def app_row(app: App) -> Row:
         },
         "containers": len(app.members),
         "hosts": len({m.key.host for m in members}),
+        "oom_averted": app.oom_averted,
+        "mode": app.spec.mode,
+        "observed": sum(m.state == "observe" for m in members),
     }
 
 
@@ -125,6 +151,7 @@ def decision_row(decision: Decision, offset: float) -> Row:
         "resource": decision.resource,
         "rule": decision.rule,
         "cause": decision.cause,
+        "observed": decision.observed,
         "numbers": {name: round(value, 4) for name, value in decision.numbers.items()},
     }
     for name, value in (("before", decision.before), ("after", decision.after)):

@@ -115,6 +115,8 @@ class App:
     asking: dict[MemberKey, Member] = field(default_factory=dict)
     refills: RecentSum = field(default_factory=RecentSum)
     counted: RecentPeak = field(default_factory=RecentPeak)
+    # Since the controller began, also of containers that are gone: see Memory.
+    oom_averted: int = 0
     shared_at: float = float("-inf")
     secured_at: float = float("-inf")
     # Taken out of the configuration; kept until nothing is counted any more.
@@ -260,9 +262,7 @@ class App:
         Remembered until ``changed``: it is asked for with every batch of samples.
         """
         if self._fair is None:
-            claims = {
-                key: self.claim(m) for key, m in self.members.items() if m.state in ("managed", "new")
-            }
+            claims = {key: self.claim(m) for key, m in self.members.items() if m.state in ("managed", "new")}
             self._fair = max_min(self.spec.cpu, claims)
         return self._fair
 
@@ -283,15 +283,18 @@ def _lacks_limit(member: Member) -> bool:
     return member.state == "new" or (member.memory_wanted and member.memory.limit is None)
 
 
-def classify(info: Container, apps: Having[str]) -> tuple[State, str]:
-    """The state of a container that nobody has admitted yet, and what is wrong with it, if anything is."""
+def classify(info: Container, apps: Having[str], observed: Having[str] = ()) -> tuple[State, str]:
+    """The state of a container that nobody has admitted yet, and what is wrong with it, if anything is.
+
+    ``observed`` are those of ``apps`` whose containers are only looked at.
+    """
     if info.problem:
         return "invalid", info.problem
     if info.mode == "off":
         return "off", ""
     if info.app not in apps:
         return "unknown-app", f"no [apps.{info.app}] in the controller's configuration"
-    if info.mode == "observe":
+    if info.mode == "observe" or info.app in observed:
         return "observe", ""
     if info.pinned:
         return "pinned", "pinned to processors by its cpuset; its quota is left alone"

@@ -17,15 +17,24 @@ from escra_controller.events import Decision
 from escra_controller.storage.archive import read_decisions, read_history
 from escra_controller.storage.database import StoreDamaged, StoreError
 from escra_controller.storage.recovery import NAME, recover
-from escra_controller.storage.values import AS_CONFIGURED, Changes, HistoryRow, Meta, Place, Recovered, Size
+from escra_controller.storage.values import (
+    AS_CONFIGURED,
+    Changes,
+    ContainerRow,
+    HistoryRow,
+    Meta,
+    Place,
+    Recovered,
+    Size,
+)
 from escra_controller.storage.worker import Done, Worker, run_on
 from escra_controller.storage.writer import Level, Limits, News
 
-Row = TypeVar("Row")
+Answer = TypeVar("Answer")
 
 
 class Store:
-    """Made by ``open``.  Its methods are for one thread, except for the two queries."""
+    """Made by ``open``.  Its methods are for one thread, except for the queries."""
 
     def __init__(self, path: Path, worker: Worker, recovered: Recovered) -> None:
         self.path = path
@@ -97,9 +106,9 @@ class Store:
         """Append to the audit; ``offset_s`` makes their clock's time unix time."""
         self._worker.append(decisions=[msgspec.structs.replace(d, at=d.at + offset_s) for d in decisions])
 
-    def sample(self, rows: Iterable[HistoryRow]) -> None:
-        """Append to the history."""
-        self._worker.append(history=rows)
+    def sample(self, rows: Iterable[HistoryRow] = (), containers: Iterable[ContainerRow] = ()) -> None:
+        """Append to the history of applications and containers."""
+        self._worker.append(history=rows, containers=containers)
 
     def decisions(
         self,
@@ -113,7 +122,7 @@ class Store:
 
         The last second may be missing.
         """
-        return self._query(lambda: read_decisions(self.path, app, since, until, after, limit))
+        return self.read(lambda path: read_decisions(path, app, since, until, after, limit))
 
     def history(
         self,
@@ -123,11 +132,12 @@ class Store:
         limit: int = 1000,
     ) -> list[HistoryRow]:
         """See ``read_history``.  Waits for the disk: call it in a thread."""
-        return self._query(lambda: read_history(self.path, app, since, until, limit))
+        return self.read(lambda path: read_history(path, app, since, until, limit))
 
-    def _query(self, read: Callable[[], list[Row]]) -> list[Row]:
+    def read(self, how: Callable[[Path], Answer]) -> Answer:
+        """Ask the archive, and say what its errors mean.  Waits for the disk: call it in a thread."""
         try:
-            return read()
+            return how(self.path)
         except StoreDamaged as error:
             self._worker.suspect(error)
             raise

@@ -3,7 +3,7 @@
 The data are those of ``--json``; every function gives the lines to print.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -75,7 +75,7 @@ def ps(rows: Sequence[Row], width: int | None = None, paint: Paint = plain) -> l
 
 
 def _ps_row(row: Row) -> list[Cell | str]:
-    cpu, memory = row["cpu"], row["memory"]
+    cpu, memory, would = row["cpu"], row["memory"], row.get("would")
     ratio = cpu["throttled_ratio"]
     return [
         row["name"],
@@ -83,11 +83,18 @@ def _ps_row(row: Row) -> list[Cell | str]:
         row["host"],
         state(row["state"]),
         cores(cpu["used_cores"]),
-        limit(cpu["limit_cores"]),
+        _or_would(limit(cpu["limit_cores"]), would and would["cpu"]["limit_cores"], limit),
         Cell(percent(ratio), "warn" if ratio else None),
         size(memory["used_bytes"]),
-        format_bytes(memory["limit_bytes"]),
+        _or_would(
+            format_bytes(memory["limit_bytes"]), would and would["memory"]["limit_bytes"], format_bytes
+        ),
     ]
+
+
+def _or_would(present: str, would: Any, text: Callable[[Any], str]) -> str:
+    """A limit in force and, in brackets, the one that an observed container would have."""
+    return present if would is None else f"{present} ({text(would)})"
 
 
 def apps(rows: Sequence[Row], width: int | None = None, paint: Paint = plain) -> list[str]:
@@ -104,9 +111,14 @@ def _apps_row(row: Row) -> list[Cell | str]:
         size(memory["used_bytes"]),
         size(memory["allocated_bytes"]),
         format_bytes(memory["limit_bytes"]),
-        str(row["containers"]),
+        str(row["containers"]) + _observed(row),
         str(row["hosts"]),
     ]
+
+
+def _observed(row: Row) -> str:
+    number = row.get("observed", 0)
+    return "" if not number else " observe" if number == row["containers"] else f" ({number} observe)"
 
 
 def agents(rows: Sequence[Row], width: int | None = None, paint: Paint = plain) -> list[str]:
@@ -136,7 +148,8 @@ def status(data: Row, paint: Paint = plain) -> list[str]:
         + ", ".join(
             (
                 counted(data["apps"], "application"),
-                counted(data["containers"], "container"),
+                counted(data["containers"], "container")
+                + (f" ({observed} only observed)" if (observed := data.get("observed", 0)) else ""),
                 counted(data["agents"], "agent"),
             )
         ),
@@ -160,14 +173,19 @@ def explain(data: Row, now: float, paint: Paint = plain) -> list[str]:
         f"  cgroup {clean(row['cgroup'])}",
         *_explain_cpu(row["cpu"], data["cpu"]),
         *_explain_memory(row, data["memory"]),
+        *_explain_would(row.get("would")),
     ]
     problems = (row.get("problem"), row["memory"].get("problem"))
     lines += [f"  {paint('problem', 'bad')}: {clean(problem)}" for problem in problems if problem]
     lines.append("")
     if not data["decisions"]:
         return [*lines, "No decision about its limits yet."]
-    rows = [_decision(decision, now) for decision in data["decisions"]]
-    return [*lines, "Decisions in cores and bytes, newest last:", *table(_DECISIONS, rows, paint=paint)]
+    return [*lines, "Decisions in cores and bytes, newest last:", *decisions(data["decisions"], now, paint)]
+
+
+def decisions(rows: Sequence[Row], now: float, paint: Paint = plain) -> list[str]:
+    """About one container, in the order given."""
+    return table(_DECISIONS, [_decision(row, now) for row in rows], paint=paint)
 
 
 def _explain_cpu(usage: Row, cpu: Row) -> list[str]:
@@ -191,15 +209,34 @@ def _explain_memory(row: Row, standing: Row) -> list[str]:
     ]
 
 
+def _explain_would(would: Row | None) -> list[str]:
+    if would is None:
+        return []
+    cpu, memory = would["cpu"]["limit_cores"], would["memory"]["limit_bytes"]
+    return [
+        f"  Would  CPU {limit(cpu) if cpu is not None else 'as it is'}, "
+        f"memory {format_bytes(memory) if memory is not None else 'as it is'}; "
+        f"{percent(would['throttled_ratio'])} of its last work would have been held back.  "
+        "It is only observed: nothing is written."
+    ]
+
+
 def _decision(decision: Row, now: float) -> list[Cell | str]:
     return [
         duration(now - decision["at"]),
         decision["resource"],
-        decision["rule"],
+        f"({decision['rule']})" if decision.get("observed") else decision["rule"],
         _amount(decision, "before"),
         _amount(decision, "after"),
-        decision["cause"],
+        _cause(decision),
     ]
+
+
+def _cause(decision: Row) -> str:
+    if not decision.get("observed"):
+        return str(decision["cause"])
+    changes = _amount(decision, "before") != _amount(decision, "after")
+    return f"{'would change' if changes else 'only observed'}: {decision['cause']}"
 
 
 def _amount(decision: Row, when: str) -> str:
@@ -208,19 +245,28 @@ def _amount(decision: Row, when: str) -> str:
     return format_bytes(decision[f"{when}_bytes"])
 
 
-def events(rows: Sequence[Row], *, header: bool = True) -> list[str]:
-    """Decisions about everybody, for a screen that scrolls: their columns do not depend on one another."""
-    lines = [_EVENT.format("TIME", "CONTAINER", "WHAT", "RULE", "BEFORE", "AFTER", "CAUSE")] if header else []
+def events(rows: Sequence[Row], *, header: bool = True, days: bool = False) -> list[str]:
+    """Decisions about everybody, for a screen that scrolls: their columns do not depend on one another.
+
+    A rule in brackets only would have decided.
+    """
+    form, width = ("%Y-%m-%d %H:%M:%S.%f", 23) if days else ("%H:%M:%S.%f", 12)
+    lines = (
+        [_EVENT.format("TIME".ljust(width), "CONTAINER", "WHAT", "RULE", "BEFORE", "AFTER", "CAUSE")]
+        if header
+        else []
+    )
     for row in rows:
-        at = datetime.fromtimestamp(row["at"]).strftime("%H:%M:%S.%f")[:-3]
+        at = datetime.fromtimestamp(row["at"]).strftime(form)[:-3]
         what = f"{clean(row['app'])}/{clean(row['container'])}"
         before, after = _amount(row, "before"), _amount(row, "after")
-        line = _EVENT.format(at, what, row["resource"], row["rule"], before, after, clean(row["cause"]))
+        rule = f"({row['rule']})" if row.get("observed") else row["rule"]
+        line = _EVENT.format(at, what, row["resource"], rule, before, after, clean(_cause(row)))
         lines.append(line.rstrip())
     return lines
 
 
-_EVENT = "{:12}  {:24}  {:6}  {:9}  {:>8} {:>8}  {}"
+_EVENT = "{}  {:24}  {:6}  {:9}  {:>8} {:>8}  {}"
 
 
 def state(name: str) -> Cell:

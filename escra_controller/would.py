@@ -1,6 +1,9 @@
 """What an observed container would have, were it managed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from escra_controller.state import MemberKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +16,11 @@ class Would:
     cpu_milli: int | None
     memory_bytes: int | None
     throttled: float
+
+
+WouldHave = Callable[[MemberKey], Would | None]
+
+
+def nobody(key: MemberKey) -> Would | None:
+    """Where nobody observes."""
+    return None

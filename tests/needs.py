@@ -5,7 +5,7 @@ from typing import Literal, NoReturn
 
 import pytest
 
-Kind = Literal["kernel", "docker"]
+Kind = Literal["kernel", "docker", "browser", "terminal"]
 
 
 def unavailable(kind: Kind, reason: str) -> NoReturn:

@@ -13,7 +13,17 @@ ROOT = Path(__file__).parents[1]
 PURE = [
     *(
         "escra_common." + name
-        for name in ("errors", "expiry", "framing", "messages", "seldom", "session", "units")
+        for name in (
+            "errors",
+            "expiry",
+            "framing",
+            "helptext",
+            "messages",
+            "mounts",
+            "seldom",
+            "session",
+            "units",
+        )
     ),
     *(
         "escra_agent." + name
@@ -38,27 +48,52 @@ PURE = [
             "bounds",
             "demand",
             "demo.scene",
+            "due",
+            "doctor.facts",
+            "doctor.judgehost",
+            "doctor.judgeservices",
+            "doctor.view",
             "engine",
             "events",
             "history",
+            "imagined",
             "ledger",
             "membership",
             "memory",
             "memoryallocator",
+            "metrics.gathering",
+            "metrics.series",
+            "metrics.tally",
             "policy",
             "pools",
             "queries",
             "recent",
+            "recorder",
+            "recording",
             "registry",
             "render",
+            "report.model",
+            "report.page",
+            "report.style",
+            "report.svg",
+            "report.words",
+            "replay",
             "rounds",
             "rows",
+            "shadow",
             "sharing",
             "simulated",
             "state",
             "storage.values",
             "strangers",
+            "top.cells",
+            "top.columns",
+            "top.drawing",
+            "top.items",
+            "top.model",
             "views",
+            "whatif",
+            "would",
         )
     ),
 ]
@@ -66,8 +101,9 @@ PURE = [
 # fmt: off
 HARMLESS = {
     "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib",
-    "enum", "fractions", "functools", "heapq", "itertools", "json", "math", "operator", "random", "re",
-    "statistics", "string", "struct", "textwrap", "types", "typing", "msgpack", "msgspec",
+    "enum", "fractions", "functools", "heapq", "html", "itertools", "json", "math", "operator", "random",
+    "re", "statistics", "string", "struct", "textwrap", "types", "typing", "unicodedata", "msgpack",
+    "msgspec",
 }
 # fmt: on
 PACKAGES = ("escra_common", "escra_agent", "escra_controller")

@@ -17,7 +17,8 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_make_targets_exist() -> None:
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    rules = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = {target for rule in rules for target in rule.split()}
     named = set(re.findall(r"\bmake ([a-z][\w-]*)", README))
     assert {"demo", "test", "test-host"} <= named
     assert named <= targets
@@ -26,13 +27,19 @@ def test_make_targets_exist() -> None:
 def test_commands_exist() -> None:
     for name, group in (("escra", escra), ("escra-controller", controller), ("escra-agent", agent)):
         assert isinstance(group, click.Group)
-        for command in re.findall(rf"(?:`|/bin/){name} ([a-z][\w-]+)", README):
+        for command in re.findall(rf"(?m)(?:`|^    ){name} ([a-z][\w-]+)", README):
             assert command in group.commands, f"{name} {command}"
 
 
 def test_files_exist() -> None:
-    for path in re.findall(r"\b(systemd/[\w.-]+\.(?:toml|conf|service))", README):
-        assert (ROOT / path).is_file(), path
+    named = re.findall(r"(?<![\w/])(systemd/[\w./-]*\w)", README)
+    assert "systemd/install.sh" in named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_example_is_in_the_table() -> None:
+    folders = {f"systemd/examples/{path.name}" for path in (ROOT / "systemd" / "examples").iterdir()}
+    assert folders == set(re.findall(r"(?m)^\| `(systemd/examples/[\w-]+)` \|", README))
 
 
 def test_every_runtime_dependency_says_what_it_is_for() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from escra_controller.config import ListenConfig
+
 SYSTEMD = Path(__file__).parents[1] / "systemd"
 # systemd-analyze's tenths: 15 is an exposure of 1.5.
 THRESHOLD = {"escra-controller.service": 15, "escra-agent.service": 25}
@@ -56,7 +58,15 @@ def test_the_header_explains_each_directive(name: str) -> None:
     if name == "escra-agent.service":
         # It refers to the controller's for what the two have in common.
         header += (SYSTEMD / "escra-controller.service").read_text().partition("[Unit]")[0]
-    plain = {"Description", "Wants", "After", "WantedBy", "StateDirectoryMode", "RuntimeDirectoryMode"}
+    plain = {
+        "Description",
+        "Documentation",
+        "Wants",
+        "After",
+        "WantedBy",
+        "StateDirectoryMode",
+        "RuntimeDirectoryMode",
+    }
     assert [word for word in directives(name) if word not in plain and f"{word}=" not in header] == []
 
 
@@ -67,6 +77,15 @@ def test_the_units_and_the_users_agree() -> None:
     controller.read(SYSTEMD / "escra-controller.service")
     assert re.search(rf"(?m)^u {agent['Service']['User']} ", made)
     assert re.search(rf"(?m)^g {controller['Service']['Group']} ", made)
+
+
+def test_the_controllers_sandbox_lets_its_ports_be() -> None:
+    text = (SYSTEMD / "escra-controller.service").read_text().partition("[Unit]")[2]
+    assert re.search(r"(?m)^RestrictAddressFamilies=.*AF_INET .*AF_INET6", text)
+    for closed in ("PrivateNetwork=yes", "SocketBind", "IPAddress"):
+        assert closed not in text, closed
+    assert ListenConfig().metrics.is_loopback
+    assert ListenConfig().metrics.port > 1023, "without CAP_NET_BIND_SERVICE"
 
 
 @pytest.mark.parametrize("name", ["controller.example.toml", "agent.example.toml"])

@@ -168,6 +168,7 @@ state_dir = "{folder}/controller"
 [listen]
 agents = "{address}"
 control = "{control}"
+metrics = ""
 
 [apps.{APP}]
 cpu = {scene.omega_milli / 1000}

@@ -1,6 +1,6 @@
 """The interface between the engine and its rules."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, Protocol
 
 import msgspec
@@ -20,7 +20,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     README puts around it.
     """
 
-    name: Literal["escra", "static"] = "escra"
+    name: Literal["escra", "static", "vpa", "autopilot", "koordinator", "rubik", "autothrottle"] = "escra"
     upsilon: Annotated[float, Meta(gt=0, le=100)] = 0.8
     window: Annotated[int, Meta(ge=1, le=50)] = 1
     gamma: Share = 0.2
@@ -32,13 +32,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remember_s: Seconds = 60.0
     idle_s: Seconds = 2.0
     burst: Share = 0.0
+    # For the comparison: how often ``vpa`` and ``autopilot`` decide, if not as published, and the throttled
+    # ratio that ``autothrottle`` aims at.
+    period_s: Seconds | None = None
+    throttle_target: Share = 0.06
 
 
 class Seen(msgspec.Struct):
     """What a rule may know.  Amounts in millicores.
 
     ``limit`` is in force or under way, ``fair`` the weighted share of Ω, ``free`` what the pool
-    has left.  ``sampled`` is true when a new interval ended just now.
+    has left.  ``sampled`` is true when a new interval ended just now.  ``original`` is the limit it came
+    with, or its fair share; ``host`` the processors of its host (0: not known), and ``host_used`` says
+    what the application's containers there use.
     """
 
     limit: int
@@ -49,6 +55,9 @@ class Seen(msgspec.Struct):
     free: int
     demand: Demand
     sampled: bool
+    original: int
+    host: int = 0
+    host_used: Callable[[], float] = lambda: 0.0
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
@@ -59,6 +68,15 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     cause: str
     numbers: Mapping[str, float] = msgspec.field(default_factory=dict)
     throttled: bool = False
+
+
+class Restless:
+    """A rule that may have something to say at any tick."""
+
+    __slots__ = ()
+
+    def quiet_until(self, seen: Seen, now: float) -> float:
+        return now
 
 
 class Rule(Protocol):

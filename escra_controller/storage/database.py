@@ -10,22 +10,24 @@ take sqlite's locks away (POSIX locks belong to the process, not to the descript
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from escra_common.errors import EscraError
 from escra_controller.bounds import Bound
 from escra_controller.events import Decision
+from escra_controller.storage.containerhistory import ContainerNames, add, age
 from escra_controller.storage.tables import (
     APPLICATION_ID,
     SCHEMA,
     SCHEMA_VERSION,
+    UPGRADES,
     audit_row,
     history_row,
     write,
 )
-from escra_controller.storage.values import Changes, HistoryRow, Known, Meta, Size
+from escra_controller.storage.values import Changes, ContainerRow, HistoryRow, Known, Meta, Size
 
 # quick_check reads 40 MB, a full audit, in 33 ms when it is in memory; a cold disk needs longer.
 _QUICK_BYTES = 128 << 20
@@ -121,6 +123,7 @@ class Database:
         if status.st_size == 0:
             raise StoreDamaged(f"{path} is empty")
         self.path = path
+        self._names = ContainerNames()
         self._inode = status.st_ino
         with translated(path):
             self._connection = connect(path, "rw", busy_s)
@@ -138,7 +141,8 @@ class Database:
         with translated(self.path):
             if self._number("PRAGMA application_id") != APPLICATION_ID:
                 raise StoreDamaged(f"{self.path} is no store of Escra's")
-            if (version := self._number("PRAGMA user_version")) != SCHEMA_VERSION:
+            version = self._number("PRAGMA user_version")
+            if version != SCHEMA_VERSION and version not in UPGRADES:
                 raise StoreDamaged(
                     f"{self.path} has schema version {version}, and this program knows {SCHEMA_VERSION}"
                 )
@@ -157,6 +161,21 @@ class Database:
                 {(h, a): Bound(c, m) for h, a, c, m in self._connection.execute("SELECT * FROM bounds")},
                 {a: Size(c, m) for a, c, m in self._connection.execute("SELECT * FROM sizes")},
             )
+
+    def upgrade(self) -> None:
+        """Take over the file of an earlier version: all of it, or nothing is changed.
+
+        ``load`` reads those, too: who cannot write this one starts a new one with all that is known.
+        """
+        with translated(self.path):
+            version = self._number("PRAGMA user_version")
+            if version == SCHEMA_VERSION:
+                return
+        with self._transaction():
+            while version < SCHEMA_VERSION:
+                for statement in UPGRADES[version].split(";"):
+                    self._connection.execute(statement)
+                version = self._number("PRAGMA user_version")
 
     def other_damage(self) -> str:
         """What is wrong elsewhere, as in the audit; "" when nothing is, or when it is too much to read.
@@ -180,12 +199,30 @@ class Database:
         history: Iterable[HistoryRow],
         audit_rows: int,
         history_since: float,
+        containers: Sequence[ContainerRow] = (),
     ) -> None:
-        """Append, and remove what is beyond ``audit_rows`` or from before ``history_since``, oldest first."""
+        """Append, and remove what is beyond ``audit_rows`` or from before ``history_since``, oldest first.
+
+        The containers' history gets coarser, and ends, by itself: see ``containerhistory``.
+        """
+        try:
+            self._record(decisions, history, audit_rows, history_since, containers)
+        except StoreError:
+            self._names.forget()
+            raise
+
+    def _record(
+        self,
+        decisions: Iterable[Decision],
+        history: Iterable[HistoryRow],
+        audit_rows: int,
+        history_since: float,
+        containers: Sequence[ContainerRow],
+    ) -> None:
         with self._transaction():
             run = self._connection.executemany
             run(
-                "INSERT INTO decisions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO decisions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (audit_row(decision) for decision in decisions),
             )
             run(f"INSERT INTO history VALUES ({', '.join('?' * 11)})", (history_row(row) for row in history))
@@ -199,6 +236,9 @@ class Database:
                 "DELETE FROM history WHERE at < ? AND rowid < (SELECT min(rowid) FROM history) + ?",
                 (history_since, PRUNE_BATCH),
             )
+            if containers:
+                add(self._connection, self._names, containers)
+                age(self._connection, containers[-1].at)
 
     def make_room(self) -> None:
         """Let the log begin anew in the space that it has."""

@@ -80,6 +80,13 @@ def _read(path: Path, limits: Limits) -> tuple[Database, Known, StoreError | Non
     try:
         known = database.load()
         damage = database.other_damage()
+        if not damage and failure is None:
+            try:
+                database.upgrade()
+            except StoreBusy:
+                raise
+            except StoreError as error:
+                failure = error  # what it knows goes into a new one
     except StoreError:
         database.close()
         raise

@@ -9,9 +9,10 @@ from typing import Any
 
 from escra_controller.bounds import NOTHING
 from escra_controller.events import Decision
+from escra_controller.storage.containerhistory import TABLES
 from escra_controller.storage.values import AS_CONFIGURED, Changes, HistoryRow
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = int.from_bytes(b"Escr", "big")
 
 # The CHECKs are for quick_check: a garbage page that still parses must not pass for bounds.
@@ -41,7 +42,7 @@ CREATE TABLE sizes (
 CREATE TABLE decisions (
     seq INTEGER PRIMARY KEY,
     at REAL, app TEXT, host TEXT, container TEXT, key INTEGER, resource TEXT, rule TEXT, cause TEXT,
-    before INTEGER, after INTEGER, numbers TEXT
+    before INTEGER, after INTEGER, numbers TEXT, observed INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX decisions_of_app ON decisions (app, at);
 CREATE TABLE history (
@@ -51,7 +52,17 @@ CREATE TABLE history (
     containers INTEGER, hosts INTEGER, throttled_ratio REAL
 );
 CREATE INDEX history_of_app ON history (app, at);
+{TABLES}
 """
+
+# From a version to the next, in one transaction.
+UPGRADES = {
+    1: f"""
+ALTER TABLE decisions ADD COLUMN observed INTEGER NOT NULL DEFAULT 0;
+{TABLES}
+PRAGMA user_version = 2;
+""",
+}
 
 
 def write(connection: sqlite3.Connection, changes: Changes) -> None:
@@ -76,7 +87,10 @@ def write(connection: sqlite3.Connection, changes: Changes) -> None:
 
 def audit_row(d: Decision) -> tuple[object, ...]:
     numbers = json.dumps(dict(d.numbers))
-    return (d.at, d.app, d.host, d.container, d.key, d.resource, d.rule, d.cause, d.before, d.after, numbers)
+    return (
+        *(d.at, d.app, d.host, d.container, d.key, d.resource, d.rule, d.cause, d.before, d.after),
+        *(numbers, d.observed),
+    )
 
 
 def history_row(r: HistoryRow) -> tuple[object, ...]:
@@ -89,7 +103,18 @@ def history_row(r: HistoryRow) -> tuple[object, ...]:
 
 def decision(row: tuple[Any, ...]) -> tuple[int, Decision]:
     """A row of ``decisions`` with its number."""
-    seq, at, app, host, container, key, resource, rule, cause, before, after, numbers = row
+    seq, at, app, host, container, key, resource, rule, cause, before, after, numbers, observed = row
     return seq, Decision(
-        at, app, host, container, key, resource, rule, cause, before, after, json.loads(numbers)
+        at,
+        app,
+        host,
+        container,
+        key,
+        resource,
+        rule,
+        cause,
+        before,
+        after,
+        json.loads(numbers),
+        bool(observed),
     )

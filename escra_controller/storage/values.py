@@ -71,6 +71,41 @@ class HistoryRow:
     throttled_ratio: float
 
 
+@dataclass(frozen=True, slots=True)
+class ContainerRow:
+    """One container over the ``span_s`` seconds before ``at``.
+
+    Limits and use are means, ``..._peak`` the most seen in a tenth of a second; ``throttled_ratio`` is the
+    mean, ``throttled_peak`` the largest share of its periods cut short.  A limit or original of None is
+    none (in that case at some time of the span).  The OOM counts are those of the span.  ``would_...`` is
+    what an observed container would have had; None for a managed one.
+    """
+
+    at: float
+    span_s: float
+    app: str
+    host: str
+    key: int
+    container: str
+    observed: bool
+    cpu_limit_milli: float | None
+    cpu_used_milli: float
+    cpu_peak_milli: float
+    cpu_original_milli: int | None
+    throttled_ratio: float
+    throttled_peak: float
+    memory_limit_bytes: float | None
+    memory_used_bytes: float
+    memory_peak_bytes: int
+    memory_original_bytes: int | None
+    oom_events: int = 0
+    oom_kills: int = 0
+    oom_averted: int = 0
+    would_cpu_milli: float | None = None
+    would_memory_bytes: float | None = None
+    would_throttled: float | None = None
+
+
 @dataclass(slots=True)
 class Changes:
     """What has to become durable; of several for one place or application the latest counts."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from escra_controller.events import Decision
 from escra_controller.storage.database import StoreError
-from escra_controller.storage.values import Changes, HistoryRow
+from escra_controller.storage.values import Changes, ContainerRow, HistoryRow
 from escra_controller.storage.writer import Limits, Writer
 
 T = TypeVar("T")
@@ -60,11 +60,13 @@ class Worker:
         self._oldest: float | None = None  # since when something waits to be durable
         self._decisions: deque[Decision] = deque()
         self._history: deque[HistoryRow] = deque()
+        self._containers: deque[ContainerRow] = deque()
         self._overflow = 0
         self._damage: StoreError | None = None
         self._close_by: float | None = None
 
-        self._batch: tuple[list[Decision], list[HistoryRow]] = ([], [])  # the thread's alone
+        # The thread's alone.
+        self._batch: tuple[list[Decision], list[HistoryRow], list[ContainerRow]] = ([], [], [])
         self._complete = False
         # A disk that hangs must not keep the program from ending.
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -79,16 +81,23 @@ class Worker:
                 self._oldest = time.monotonic()
             self._wake.notify()
 
-    def append(self, decisions: Iterable[Decision] = (), history: Iterable[HistoryRow] = ()) -> None:
+    def append(
+        self,
+        decisions: Iterable[Decision] = (),
+        history: Iterable[HistoryRow] = (),
+        containers: Iterable[ContainerRow] = (),
+    ) -> None:
         """Beyond ``waiting_rows`` the oldest are dropped."""
         with self._wake:
             self._decisions.extend(decisions)
             self._history.extend(history)
+            self._containers.extend(containers)
             while len(self._decisions) > self._limits.waiting_rows:
                 self._decisions.popleft()
                 self._overflow += 1
-            while len(self._history) > self._limits.waiting_rows:
-                self._history.popleft()
+            for rows in (self._history, self._containers):
+                while len(rows) > self._limits.waiting_rows:
+                    rows.popleft()
 
     def suspect(self, damage: StoreError) -> None:
         """A reader found the file damaged."""
@@ -179,13 +188,13 @@ class Worker:
         """One batch of audit and history; whether there is more."""
         if not any(self._batch):
             with self._wake:
-                self._batch = _take(self._decisions), _take(self._history)
+                self._batch = _take(self._decisions), _take(self._history), _take(self._containers)
                 overflow, self._overflow = self._overflow, 0
             self._writer.drop(overflow, "they come faster than the disk takes them")
         if any(self._batch) and self._writer.record(*self._batch):
-            self._batch = [], []
+            self._batch = [], [], []
         with self._wake:
-            return bool(any(self._batch) or self._decisions or self._history)
+            return bool(any(self._batch) or self._decisions or self._history or self._containers)
 
 
 def _take(queue: deque[T]) -> list[T]:

@@ -13,7 +13,7 @@ from typing import Literal
 from escra_controller.events import Decision
 from escra_controller.storage.database import Database, StoreBusy, StoreError, StoreFull, create
 from escra_controller.storage.setaside import set_aside
-from escra_controller.storage.values import Changes, HistoryRow, Known
+from escra_controller.storage.values import Changes, ContainerRow, HistoryRow, Known
 
 # A lock held for longer is trouble; shorter ones are somebody looking.
 BUSY_TROUBLE_S = 2.0
@@ -95,14 +95,19 @@ class Writer:
                 self._well()
         return not self.in_the_way
 
-    def record(self, decisions: Sequence[Decision], history: Sequence[HistoryRow]) -> bool:
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        history: Sequence[HistoryRow],
+        containers: Sequence[ContainerRow] = (),
+    ) -> bool:
         """Append to audit and history, or count what is lost; False when it should be tried again."""
         if self._database is None or time.monotonic() < self._append_at:
             self.drop(len(decisions), self._failure)
             return True
         since = time.time() - self._limits.history_s
         try:
-            self._database.record(decisions, history, self._limits.audit_rows, since)
+            self._database.record(decisions, history, self._limits.audit_rows, since, containers)
         except StoreBusy as error:
             self._busy(error)
             return False

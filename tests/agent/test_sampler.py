@@ -51,9 +51,19 @@ def test_waking_and_falling_idle_are_told_at_once() -> None:
     feed = Feed()
     for _ in range(5):
         feed.tick(0)
-    assert len(feed.tick(3)) == 2
+    assert len(feed.tick(80)) == 2
     assert len(feed.tick(0)) == 1
     assert feed.tick(0) == []
+
+
+def test_next_to_nothing_is_told_within_a_second_and_so_is_its_end() -> None:
+    feed = Feed()
+    for _ in range(5):
+        feed.tick(0)
+    assert sum(len(feed.tick(3)) > 0 for _ in range(10)) == 1
+    assert not feed.sampler.told_idle
+    assert sum(len(feed.tick(0)) > 0 for _ in range(10)) == 1
+    assert feed.sampler.told_idle
 
 
 def test_a_change_of_rate_is_told() -> None:

@@ -55,6 +55,8 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("[apps.a]\ncpu = 1\nmemory = 1\ncpu_min = 2", "cpu_min is above the application's cpu"),
         ("[apps.a]\ncpu = 4\nmemory = 1\ncpu_min = 2\ncpu_max = 1", "cpu_min is above cpu_max"),
         ("[listen]\nagents = '10.1.1.1:7737'", r"not loopback, and there is no \[tls\]"),
+        ("[listen]\nmetrics = '0.0.0.0:9737'", r"not loopback: whoever .* listen\.metrics_plaintext = true"),
+        ("[listen]\nmetrics = 'off'", "listen.metrics: 'off' is not an address; write host:port"),
         ("[[", "not TOML"),
     ],
 )

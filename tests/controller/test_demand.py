@@ -53,3 +53,15 @@ def test_counters_that_go_back_start_anew() -> None:
     demand.observe(sample(5, usage=90_000), 0.5)
     assert demand.observe(sample(6, usage=1_000), 0.6) is None
     assert demand.observe(sample(7, usage=2_000), 0.7) is not None
+
+
+def test_intervals_say_what_was_lost_and_since_when() -> None:
+    demand = Demand()
+    demand.observe(sample(1), 0.1)
+    demand.observe(sample(2, throttled=1, lost=40_000), 0.2)
+    demand.observe(sample(3, throttled=1, lost=40_000), 0.3)
+    first, second = demand.ended_after(0.0)
+    assert (first.events, first.lost_usec) == (1, 40_000)
+    assert (second.events, second.lost_usec) == (0, 0)
+    assert demand.ended_after(0.2) == [second]
+    assert demand.ended_after(0.3) == []

@@ -76,6 +76,27 @@ def test_who_wants_more_gets_it_before_the_kill() -> None:
     assert memory_rules(w, web) == ["newcomer", "grow"]
 
 
+def test_an_oom_is_averted_by_a_grant_to_one_at_its_limit() -> None:
+    w = world()
+    waiting, early, full = started(w, 60, 60, 60, most_mib=80)
+    w.grow("h1", waiting, 70 * MIB)
+    w.settle()
+    # Asked well before the limit: nobody was in danger.
+    w.hosts["h1"].kernels[early.info.key].memory.want = 61 * MIB
+    early.memory.serial += 1
+    early.memory.run()
+    w.ask("h1", early)
+    w.settle()
+    w.grow("h1", full, 200 * MIB)
+    w.settle()
+    rows = {row["name"]: row["oom_averted"] for row in Desk(w.engine, 0).answer({"op": "ps"}, 0, 0)[0]}
+    assert memory_rules(w, early) == ["newcomer", "grow"]
+    assert (rows[waiting.info.name], rows[early.info.name]) == (1, 0)
+    assert "denied" in memory_rules(w, full)
+    (app,) = Desk(w.engine, 0).answer({"op": "apps"}, 0, 0)[0]
+    assert app["oom_averted"] == sum(rows.values())
+
+
 def test_a_grant_covers_the_growth_that_was_seen() -> None:
     w = world()
     slow, fast = started(w, 60, 60)

@@ -181,8 +181,8 @@ def test_the_readmes_five_minutes(pair: Pair, tmp_path: Path, monkeypatch: pytes
     def here(text: str) -> str:
         pki = f"{sys.executable} -m escra_controller.daemon pki"
         for there, place in (
-            ("/opt/escra/bin/escra-controller pki init", f"{pki} init --dir {etc}/pki"),
-            ("/opt/escra/bin/escra-controller pki issue", f"{pki} issue --dir {etc}/pki"),
+            ("escra-controller pki init", f"{pki} init --dir {etc}/pki"),
+            ("escra-controller pki issue", f"{pki} issue --dir {etc}/pki"),
             ("/etc/escra", str(etc)),
             ("192.0.2.10", "127.0.0.1"),
             ("0.0.0.0", "127.0.0.1"),
@@ -202,7 +202,7 @@ def test_the_readmes_five_minutes(pair: Pair, tmp_path: Path, monkeypatch: pytes
         shutil.copy(source, handed / name)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(handed))
 
-    control = f'[listen]\ncontrol = "{pair.control}"'
+    control = f'[listen]\ncontrol = "{pair.control}"\nmetrics = ""'
     (pair.folder / "controller.toml").write_text(here(controller).replace("[listen]", control))
     own = f'state_dir = "{pair.folder}/state"\n'
     (pair.folder / "agent.toml").write_text(own + here(agent) + "\n[docker]\nenabled = false\n")

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from escra_common.errors import WireError
-from escra_common.framing import Decoder
+from escra_common.framing import MAX_FRAME_BYTES, Decoder
 from escra_common.messages import (
-    MAX_FRAME_BYTES,
     MAX_ITEMS,
     Count,
     FromAgent,

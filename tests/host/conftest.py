@@ -1,9 +1,12 @@
 """Installs the project on the target host as its README tells people to, and removes it again."""
 
 import os
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,28 +42,50 @@ name = "batch"
 on_stop = "{on_stop}"
 """
 
-INSTALL = """
-python3 -m venv /opt/escra
-cd /opt/escra/src
-/opt/escra/bin/pip install --quiet --disable-pip-version-check -c constraints.txt .
-install -m 644 systemd/*.service /etc/systemd/system/
-install -D -m 644 systemd/escra.sysusers.conf /usr/lib/sysusers.d/escra.conf
-systemd-sysusers
-mkdir -p /etc/escra
-systemctl daemon-reload
-"""
-REMOVE = """
-systemctl stop escra-agent escra-controller escra-test-load
+SOURCES = "/usr/src/escra"
+# What may be left of an earlier test, whatever became of it.
+REMOVE = f"""
+systemctl stop escra-agent escra-controller escra-test-load escra-example
 systemctl reset-failed escra-agent escra-controller
 docker ps -aq --filter label=escra-test | xargs -r docker rm -f
-rm -f /etc/systemd/system/escra-controller.service /etc/systemd/system/escra-agent.service
-rm -f /usr/lib/sysusers.d/escra.conf
-rm -rf /var/lib/escra-agent /var/lib/escra-controller /var/lib/private/escra-controller
-rm -rf /etc/escra /opt/escra
-userdel escra-agent
-groupdel escra
+dpkg --purge escra
+PURGE=1 {SOURCES}/systemd/install.sh uninstall
+rm -rf {SOURCES}
+rm -f /etc/systemd/system/escra-example.service
 systemctl daemon-reload
 """
+# Everything that an installation brings, or its daemons make.
+TRACES = """
+/opt/escra /usr/lib/escra /etc/escra /run/escra /usr/lib/sysusers.d/escra.conf
+/usr/bin/escra /usr/bin/escra-agent /usr/bin/escra-controller
+/usr/local/bin/escra /usr/local/bin/escra-agent /usr/local/bin/escra-controller
+/lib/systemd/system/escra-agent.service /lib/systemd/system/escra-controller.service
+/etc/systemd/system/escra-agent.service /etc/systemd/system/escra-controller.service
+/etc/systemd/system/*.wants/escra-agent.service /etc/systemd/system/*.wants/escra-controller.service
+/run/systemd/system/*/90-escra.conf /var/lib/escra-* /var/lib/private/escra-*
+/usr/share/man/man?/escra* /usr/share/*/*completions*/*escra*
+/usr/local/share/man/man?/escra* /usr/local/share/*/*completions*/*escra* /usr/local/share/zsh/*/_escra*
+"""
+
+
+def make(host: Host, target: str, **variables: str) -> str:
+    """What `make install` or `make uninstall` does, on a host that need not have make."""
+    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    settings = "".join(f"export {name}={value}\n" for name, value in variables.items())
+    return host.output(f"cd {SOURCES}\n{settings}{done.stdout}", timeout=300)
+
+
+def traces(host: Host) -> list[str]:
+    """What there is of Escra on the host: files, and users as getent prints them."""
+    files = f"ls -d {' '.join(TRACES.split())} 2>/dev/null"
+    users = "getent passwd escra-agent; getent group escra"
+    return host.run(f"{files}; {users}", check=False).stdout.splitlines()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The package wants a host without Escra, and removing comes last: fixtures of a session do not move."""
+    order = {"test_package.py": -1, "test_uninstall.py": 1}
+    items.sort(key=lambda item: order.get(item.path.name, 0) if "host" in item.path.parts else -2)
 
 
 def configure(host: Host, *, omega: float | str = OMEGA, on_stop: str = "hold") -> None:
@@ -85,6 +110,12 @@ def bare_host() -> Host:
     wanted = "test -d /run/systemd/system && test -f /sys/fs/cgroup/cgroup.controllers && docker info"
     problem = host.run(f"{wanted} >/dev/null", check=False)
     assert problem.returncode == 0, f"the host lacks systemd, cgroup v2 or Docker: {problem.stderr}"
+    if theirs := traces(host):
+        pytest.fail(f"this would overwrite what is on the host; use one to throw away: {theirs}")
+    host.run(
+        f"docker image inspect {IMAGE} >/dev/null 2>&1 ||"
+        f" tar -C / -c bin/busybox | docker import - {IMAGE} >/dev/null"
+    )
     return host
 
 
@@ -92,21 +123,13 @@ def bare_host() -> Host:
 def installed(bare_host: Host) -> Iterator[Host]:
     """The host with everything in place and nothing started."""
     host = bare_host
-    theirs = host.run(
-        "systemctl cat escra-agent escra-controller 2>/dev/null; ls -d /opt/escra /etc/escra 2>/dev/null",
-        check=False,
-    ).stdout
-    if theirs:
-        pytest.fail(f"this would overwrite what is on the host; use one to throw away:\n{theirs[:2000]}")
     try:
-        sources = ["pyproject.toml", "constraints.txt", "README.md", "systemd"]
+        sources = ["Makefile", "pyproject.toml", "constraints.txt", "README.md", "systemd"]
         sources += ["escra_common", "escra_agent", "escra_controller"]
-        host.put(ROOT, sources, "/opt/escra/src")
-        host.run(INSTALL, timeout=300)
-        host.run(
-            f"docker image inspect {IMAGE} >/dev/null 2>&1 ||"
-            f" tar -C / -c bin/busybox | docker import - {IMAGE} >/dev/null"
-        )
+        host.put(ROOT, sources, SOURCES)
+        began = time.monotonic()
+        make(host, "install")
+        host.install_s = time.monotonic() - began
         configure(host)
         yield host
     finally:
@@ -134,23 +157,34 @@ class Group:
 StartContainer = Callable[..., Group]
 
 
+def start_container(
+    host: Host, name: str, *, cpus: float = 0.2, busy: bool = True, app: str = "shop"
+) -> Group:
+    """Runs until ``remove_containers``."""
+    work = "while :; do :; done" if busy else "while :; do sleep 1; done"
+    folder = host.output(
+        f"""
+        docker run -d --name {name} --label escra-test --label escra.app={app} --cpus {cpus} \\
+            --stop-timeout 0 {IMAGE} /bin/busybox sh -c '{work}' >/dev/null
+        pid=$(docker inspect -f '{{{{.State.Pid}}}}' {name})
+        echo /sys/fs/cgroup$(cut -d: -f3 /proc/$pid/cgroup)
+        """
+    )
+    return Group(name, folder)
+
+
+def remove_containers(host: Host) -> None:
+    host.run("docker ps -aq --filter label=escra-test | xargs -r docker rm -f", check=False)
+
+
 @pytest.fixture
 def start(host: Host) -> Iterator[StartContainer]:
     """``start(name, cpus=0.2, busy=True)`` runs a labelled container that lasts as long as the test."""
 
-    def start(name: str, *, cpus: float = 0.2, busy: bool = True, app: str = "shop") -> Group:
-        work = "while :; do :; done" if busy else "while :; do sleep 1; done"
-        folder = host.output(
-            f"""
-            docker run -d --name {name} --label escra-test --label escra.app={app} --cpus {cpus} \\
-                --stop-timeout 0 {IMAGE} /bin/busybox sh -c '{work}' >/dev/null
-            pid=$(docker inspect -f '{{{{.State.Pid}}}}' {name})
-            echo /sys/fs/cgroup$(cut -d: -f3 /proc/$pid/cgroup)
-            """
-        )
-        return Group(name, folder)
+    def start(name: str, **options: Any) -> Group:
+        return start_container(host, name, **options)
 
     try:
         yield start
     finally:
-        host.run("docker ps -aq --filter label=escra-test | xargs -r docker rm -f", check=False)
+        remove_containers(host)

@@ -32,6 +32,8 @@ print(json.dumps(rows))
 class Host:
     def __init__(self, prefix: str) -> None:
         self._prefix = shlex.split(prefix)
+        # How long `make install` took, once it has run.
+        self.install_s = 0.0
 
     def run(
         self, script: str, *, check: bool = True, timeout: float = 60

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.host.conftest import Group, StartContainer
+from tests.host.conftest import SOURCES, Group, StartContainer
 from tests.host.target import Host
 
 pytestmark = pytest.mark.host
@@ -74,7 +74,7 @@ def test_check_config_accepts_what_is_installed(host: Host) -> None:
 
 def test_the_shipped_examples_are_accepted(host: Host) -> None:
     for unit in UNITS:
-        example = f"/opt/escra/src/systemd/{unit.removeprefix('escra-')}.example.toml"
+        example = f"{SOURCES}/systemd/{unit.removeprefix('escra-')}.example.toml"
         host.run(f"/opt/escra/bin/{unit} check-config --config {example}")
 
 

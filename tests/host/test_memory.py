@@ -11,14 +11,13 @@ import pytest
 from benchmarks.growth import build
 from tests.databases import POSTGRES, REDIS, Database
 from tests.debian_image import DATABASES, CannotBuild, databases_tar
-from tests.host.conftest import ROOT
+from tests.host.conftest import ROOT, SOURCES
 from tests.host.target import Host
 from tests.needs import unavailable
 
 pytestmark = pytest.mark.host
 
 ESCRA = "/opt/escra/bin/escra"
-SOURCES = "/opt/escra/src"
 BOTH = (REDIS, POSTGRES)
 # As the host's controller is configured.
 OMEGA_BYTES = 512 << 20

@@ -76,7 +76,11 @@ def second_controller(pair: Pair, state: Path, more: str = "") -> tuple[str, int
     """Its configuration, its port, and its control socket."""
     port, control = free_port(), pair.folder / "second.sock"
     toml = f'state_dir = "{state}"\n{more}{controller_toml(shop="")}'
-    return f'{toml}[listen]\nagents = "127.0.0.1:{port}"\ncontrol = "{control}"\n', port, control
+    return (
+        f'{toml}[listen]\nagents = "127.0.0.1:{port}"\ncontrol = "{control}"\nmetrics = ""\n',
+        port,
+        control,
+    )
 
 
 def agent_toml(pair: Pair, *ports: int) -> str:

@@ -4,6 +4,7 @@ They stand in for escra_agent.cgroupfs.Cgroup, memorygroup.MemoryGroup, hierarch
 and the guard process.  The real ones have tests on the real kernel.
 """
 
+import errno
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -32,22 +33,32 @@ class SimulatedCgroup:
         self.path = f"/docker/{group.id}"
         self.paths = {"cpu": self.path, "memory": self.path}
         self.memory_group = SimulatedMemoryGroup(group)
+        self._used = 0
 
     @property
     def writes(self) -> int:
         return self._group.cpu_writes
 
-    def read(self, *, fresh: bool = False) -> Counters:
+    @property
+    def directories(self) -> list[str]:
+        return [f"{self.key}"]
+
+    @property
+    def sign(self) -> tuple[int, bytes]:
+        return self.key, b"%d" % self._used
+
+    def read(self, known: CpuLimit | None = None, *, fresh: bool = False) -> Counters:
         group = self._group
         group.check_there()
         group.count()
+        self._used = int(group.usage_usec)
         return Counters(
             int(self._process.time() * 1e6),
-            int(group.usage_usec),
+            self._used,
             group.nr_periods,
             group.nr_throttled,
             int(group.throttled_usec),
-            group.cpu,
+            known or group.cpu,
         )
 
     def read_limit(self) -> CpuLimit:
@@ -86,6 +97,7 @@ class SimulatedMemoryGroup:
         self.path = f"/docker/{group.id}"
         self.switch = f"{group.key}"
         self.writes = 0
+        self._used = 0
         self._event: int | None = None
 
     @property
@@ -95,9 +107,14 @@ class SimulatedMemoryGroup:
     def problem(self) -> str:
         return ""
 
-    def pulse(self) -> Pulse:
+    def still(self) -> bool:
+        self._group.check_there()
+        return self._group.used == self._used
+
+    def pulse(self, *, fresh: bool = True) -> Pulse:
         group = self._group
         group.check_there()
+        self._used = group.used
         return Pulse(group.used, group.stalled, group.armed, group.kills)
 
     def read(self) -> MemoryReading:
@@ -207,6 +224,45 @@ class SimulatedHierarchy:
             if group.id == container and group.there:
                 return SimulatedCgroup(group, self._process)
         raise CgroupGone(f"there is no cgroup {paths['cpu']}")
+
+
+def read_sign(groups: Mapping[int, Group], fd: int) -> bytes:
+    """As escra_agent.directory.read, of the descriptor in ``SimulatedCgroup.sign``."""
+    group = groups.get(fd)
+    if group is None or not group.there:
+        raise OSError(errno.ENODEV, "No such device")
+    group.count()
+    return b"%d" % int(group.usage_usec)
+
+
+class SimulatedNotices:
+    """As escra_agent.notices.WriteNotices.  A group's directory is its number."""
+
+    trouble = ""
+
+    def __init__(self, groups: Mapping[int, Group]) -> None:
+        self._groups = groups
+        self._written: set[int] = set()
+
+    def watch(self, directory: str) -> int | None:
+        group = self._groups.get(int(directory))
+        if group is None:
+            return None
+        group.watchers.append(self._written)
+        return group.key
+
+    def unwatch(self, number: int) -> None:
+        if (group := self._groups.get(number)) is not None:
+            group.watchers = [found for found in group.watchers if found is not self._written]
+
+    def written(self) -> set[int] | None:
+        found = set(self._written)
+        self._written.clear()
+        return found
+
+    def close(self) -> None:
+        for number in self._groups:
+            self.unwatch(number)
 
 
 class SimulatedEpoll:

@@ -25,6 +25,7 @@ import escra_agent.dialing
 import escra_agent.guarding
 import escra_agent.memorykeeper
 import escra_agent.originals
+import escra_agent.resting
 import escra_agent.sources
 import escra_agent.standing
 import escra_controller.app
@@ -34,7 +35,7 @@ from escra_agent.docker import DockerEvent
 from escra_agent.originals import OriginalsStore
 from escra_common.configfile import Address
 from tests.simulation import cgroups, statedisk
-from tests.simulation.cgroups import SimulatedEpoll, SimulatedGuard, SimulatedHierarchy
+from tests.simulation.cgroups import SimulatedEpoll, SimulatedGuard, SimulatedHierarchy, SimulatedNotices
 from tests.simulation.clockwork import Process
 
 if TYPE_CHECKING:
@@ -290,6 +291,11 @@ def install() -> None:
     _replace(escra_agent.originals, write_atomically=_write_atomically)
     _replace(escra_agent.standing, write_atomically=_write_atomically)
     _replace(escra_agent.sources, DockerWatcher=_Docker)
+    _replace(
+        escra_agent.resting,
+        WriteNotices=lambda: SimulatedNotices(machine().groups),
+        read=lambda fd, most: cgroups.read_sign(machine().groups, fd),
+    )
     _replace(escra_agent.memorykeeper, select=_standing_in(select, epoll=_epoll))
     pipe = _standing_in(os, write=cgroups.write_to_guard, set_blocking=lambda *_: None)
     _replace(escra_agent.guarding, subprocess=_standing_in(subprocess, Popen=_start_guard), os=pipe)

@@ -9,7 +9,7 @@ from escra_agent.app import Agent
 from escra_agent.config import AgentConfig, SystemdConfig
 from escra_agent.docker import Changed, DockerContainer, DockerEvent, Started, Stopped, Synced
 from escra_agent.tracked import Tracked
-from escra_common.configfile import Address, Addresses
+from escra_common.configfile import Address, Addresses, AddressOrOff
 from escra_common.messages import CpuLimit, MemoryLimit
 from escra_common.units import Cpu, Size
 from escra_controller.app import Controller
@@ -22,6 +22,7 @@ from tests.simulation import edges
 from tests.simulation.clockwork import Clock, Clockwork, Process
 from tests.simulation.kernel import Group, Notices
 from tests.simulation.network import Network
+from tests.simulation.scenario import LEASE_S, Scenario
 from tests.simulation.statedisk import StateDisk
 
 PORT = 7737
@@ -224,14 +225,14 @@ class ControllerHost(Host):
         name: str,
         clock: Clock,
         accepted: Callable[[], None],
+        scenario: Scenario,
         *,
         standby: bool = False,
-        burst: float = 0.0,
     ) -> None:
         super().__init__(world, name, clock)
         self.configured: dict[str, tuple[int, int]] = {}
         self.apps: dict[str, tuple[int, int]] = {}
-        self.standby, self.burst = standby, burst
+        self.standby, self._scenario = standby, scenario
         self.state = StateDisk()
         self._accepted = accepted
         self._lock_holder: Process | None = None
@@ -301,8 +302,12 @@ class ControllerHost(Host):
         self._accepted()
 
     def _config(self, sizes: dict[str, tuple[int, int]]) -> ControllerConfig:
-        listen = ListenConfig(agents=Address(f"{self.name}:{PORT}"))
-        apps = {name: AppConfig(cpu=Cpu(cpu), memory=Size(memory)) for name, (cpu, memory) in sizes.items()}
-        return ControllerConfig(
-            standby=self.standby, listen=listen, apps=apps, policy=Settings(burst=self.burst)
-        )
+        listen = ListenConfig(agents=Address(f"{self.name}:{PORT}"), metrics=AddressOrOff(""))
+        apps = {
+            name: AppConfig(
+                cpu=Cpu(cpu), memory=Size(memory), fallback=self._scenario.fallback, lease_s=LEASE_S
+            )
+            for name, (cpu, memory) in sizes.items()
+        }
+        policy = Settings(burst=self._scenario.burst)
+        return ControllerConfig(standby=self.standby, listen=listen, apps=apps, policy=policy)

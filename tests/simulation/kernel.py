@@ -77,6 +77,8 @@ class Group:
     cpu_writes: int = 0
     memory_writes: int = 0
     listener: Callable[[], None] | None = None
+    # Each holds the numbers of the groups that were written to, until it is read.
+    watchers: list[set[int]] = field(default_factory=list)
     usage_usec: float = 0.0
     nr_periods: int = 0
     nr_throttled: int = 0
@@ -142,6 +144,7 @@ class Group:
             raise LimitRejected(f"a quota of {limit.quota_usec} us for {self.name}")
         self.count()
         self.cpu = limit
+        self._tell_watchers()
         self.cpu_writes += 1
         if ours:
             self.cpu_ours = None if limit in (self.cpu_original, *self.cpu_former) else limit
@@ -215,8 +218,13 @@ class Group:
         if self.listener is not None:
             self.listener()
 
+    def _tell_watchers(self) -> None:
+        for found in self.watchers:
+            found.add(self.key)
+
     def disarm(self) -> None:
         self.armed = False
+        self._tell_watchers()
         if self.stalled:
             self.kill()
 
@@ -233,6 +241,7 @@ class Group:
                 if ours:
                     self.notices.fault(f"promise 3: {self.name} was cut to {most} with {self.anon} in use")
         self.memory = limit
+        self._tell_watchers()
         self.memory_writes += 1
         if ours:
             self.memory_ours = None if self._gives_back(limit) else limit
@@ -259,6 +268,7 @@ class Group:
 
     def end(self) -> None:
         self.there = self.stalled = False
+        self._tell_watchers()
         self.listener = None
         self.cpu_ours = self.memory_ours = None
 

@@ -289,6 +289,9 @@ class End(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.pipe.bytes
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return (self.other.place.name, 0) if name == "peername" else default
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import escra_agent.roster
+import escra_controller.absence
 import escra_controller.allocator
 from escra_agent.memoryplan import MemoryPlan
 from escra_agent.originals import OriginalsStore
@@ -22,7 +23,9 @@ from escra_controller.ledger import Entry, Ledger
 from escra_controller.membership import Membership
 from escra_controller.memoryallocator import MemoryAllocator
 from escra_controller.state import limit_millicores
+from tests.simulation.scenario import LEASE_S, LEASES, make
 
+SEEDS = 600
 Seam = tuple[Any, str, Callable[[Any], Any]]
 
 
@@ -30,12 +33,15 @@ Seam = tuple[Any, str, Callable[[Any], Any]]
 class Plant:
     """``breaks`` says what goes wrong; a seam is an owner, a name in it, and what spoils it.
 
-    It is found within ``seeds`` runs.
+    It is found by the first 600 seeds, of those the ones with its ``theme`` if it names one.
     """
 
     breaks: str
     seams: tuple[Seam, ...]
-    seeds: int = 600
+    theme: str = ""
+
+    def seeds(self) -> Iterator[int]:
+        return (seed for seed in range(SEEDS) if self.theme in ("", make(seed).theme))
 
 
 @contextlib.contextmanager
@@ -209,16 +215,29 @@ PLANTS = {
         "what a stranger wrote into the limits is not repaired",
         ((Plan, "repair", _always(None)), (MemoryPlan, "repair", _always(None))),
     ),
+    "lease-cut-short": Plant(
+        "what a host holds that is away is free for others before the agent there has given it back",
+        ((escra_controller.absence, "LEASE_MARGIN_S", lambda _: -LEASE_S),),
+        LEASES,
+    ),
+    "lease-ignored": Plant(
+        "an agent that is alone for longer than its lease keeps the limits, which the controller counts on",
+        ((Standing, "lapsed", _always([])),),
+        LEASES,
+    ),
     "any-leader": Plant(
         "an agent obeys a controller that another one has superseded",
         ((Standing, "objection", _always("")),),
+        "leaders",
     ),
     "epoch-forgotten": Plant(
         "an agent that restarts does not know any more whom it followed",
         ((StandingFile, "__init__", _then(_forget_epoch)),),
+        "leaders",
     ),
     "any-number": Plant(
         "frames that were lost, repeated or overtaken on the way go unnoticed",
         ((Session, "_check_number", _any_number),),
+        "wire",
     ),
 }

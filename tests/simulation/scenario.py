@@ -7,9 +7,14 @@ does nothing.  That is what lets a failing run be shrunk.
 from dataclasses import dataclass
 from random import Random
 
+from escra_common.messages import Fallback
+from escra_controller.absence import LEASE_MARGIN_S
+
 MIB = 1 << 20
 # The faults of a run stop here, and so long after the start they begin.
 CALM_S, FAULTS_S = 1.5, 10.0
+# One seed in so many is about leases: it takes long to see one end.
+LEASES, LEASES_EVERY, LEASE_S = "leases", 40, 12
 
 Arg = str | int | float
 
@@ -28,14 +33,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``hosts`` maps a name to whether it has cgroup v2; ``apps`` to millicores and bytes."""
+    """``hosts`` maps a name to whether it has cgroup v2; ``apps`` to millicores and bytes.
+
+    ``faults_s`` is when all faults have been, ``fallback`` what agents do after ``LEASE_S`` alone.
+    """
 
     seed: int
+    theme: str
     hosts: dict[str, bool]
     apps: dict[str, tuple[int, int]]
     steps: tuple[Step, ...]
     standby: bool = False
     burst: float = 0.0
+    fallback: Fallback = "hold"
+    faults_s: float = FAULTS_S
 
 
 # What goes wrong in a run; some faults show only where much of one kind comes together.  Empty is anything.
@@ -57,6 +68,44 @@ THEMES: dict[str, tuple[str, ...]] = {
 
 def make(seed: int) -> Scenario:
     rng = Random(seed)
+    return _leases(seed, rng) if seed % LEASES_EVERY == LEASES_EVERY - 1 else _mixed(seed, rng)
+
+
+def _leases(seed: int, rng: Random) -> Scenario:
+    """One host is cut off until its lease and the controller's margin are over, or nearly."""
+    steps: list[Step] = []
+    containers: list[str] = []
+    for host in ("h1", "h2"):
+        for _ in range(rng.choice((1, 2))):
+            containers.append(f"c{len(containers) + 1}")
+            steps.append(_start(rng, round(rng.uniform(0, 0.3), 3), host, containers[-1], ["shop"]))
+    cut_at = round(rng.uniform(4, 6), 3)
+    over = cut_at + LEASE_S + LEASE_MARGIN_S
+    end = round(over + rng.uniform(-6, 10), 3)
+    # It holds more than its floors when it is cut off, and the others want what it held.
+    steps += [Step(cut_at - 2, "demand", ("c1", 1500)), Step(over - 1, "demand", (containers[-1], 4000))]
+    steps.append(Step(cut_at, "partition", ("h1", rng.choice(("both", "in", "out")), end - cut_at)))
+    works = rng.randint(8, 14)
+    steps += [_work(rng, round(rng.uniform(1, end), 3), containers, memory=0.3) for _ in range(works)]
+    for _ in range(rng.randint(0, 3)):
+        # An agent is never away for as long as the margin: its unit starts it again.
+        short = round(rng.uniform(0.5, 20), 3)
+        what = rng.choice(("kill_agent", "kill_agent", "stop_agent"))
+        steps.append(Step(round(rng.uniform(cut_at, end - 20), 3), what, ("h1", short)))
+    if rng.random() < 0.2:
+        steps.append(Step(round(rng.uniform(cut_at, end), 3), "kill_controller", ("c0", 0.5)))
+    return Scenario(
+        seed,
+        LEASES,
+        {"h1": rng.random() < 0.5, "h2": rng.random() < 0.5},
+        {"shop": (rng.choice((600, 1000)), rng.choice((256, 512)) * MIB)},
+        tuple(sorted(steps, key=lambda step: step.at)),
+        fallback=rng.choice(("floor", "restore")),
+        faults_s=end,
+    )
+
+
+def _mixed(seed: int, rng: Random) -> Scenario:
     theme = rng.choice(list(THEMES))
     hosts = {f"h{n}": rng.random() < 0.5 for n in range(1, rng.choice((2, 2, 3)) + 1)}
     names = ["shop"] if rng.random() < 0.6 else ["shop", "blog"]
@@ -81,7 +130,7 @@ def make(seed: int) -> Scenario:
         steps += [_trouble(rng, at, THEMES[theme], list(hosts), containers, names)]
     in_order = tuple(sorted(steps, key=lambda step: step.at))
     standby = theme == "leaders" or rng.random() < 0.2
-    return Scenario(seed, hosts, apps, in_order, standby, rng.choice((0.0, 0.0, 0.2)))
+    return Scenario(seed, theme, hosts, apps, in_order, standby, rng.choice((0.0, 0.0, 0.2)))
 
 
 def _start(rng: Random, at: float, host: str, name: str, apps: list[str]) -> Step:

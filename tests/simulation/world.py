@@ -14,7 +14,7 @@ from tests.simulation.hosts import ControllerHost, Machine
 from tests.simulation.kernel import MIB, PERIOD_USEC, Group, Notices
 from tests.simulation.network import Network
 from tests.simulation.promises import Promises
-from tests.simulation.scenario import FAULTS_S, Scenario, Step
+from tests.simulation.scenario import Scenario, Step
 
 # After the last trouble everything must be well within this time, and then stay so.
 RECOVERY_S = 32.0
@@ -47,9 +47,7 @@ class World:
         self._ended: list[Group] = []
         names = ["c0", "c1"] if scenario.standby else ["c0"]
         self.controllers = {
-            name: ControllerHost(
-                self, name, self._clock(), self._accepted, standby=name != "c0", burst=scenario.burst
-            )
+            name: ControllerHost(self, name, self._clock(), self._accepted, scenario, standby=name != "c0")
             for name in names
         }
         self.machines = {
@@ -63,7 +61,7 @@ class World:
             host.start()
         for step in self.scenario.steps:
             self.clockwork.at(step.at, self._do, step)
-        self.clockwork.run(FAULTS_S + 0.5)
+        self.clockwork.run(self.scenario.faults_s + 0.5)
         self.heal()
         self._await_calm()
         self._bury()

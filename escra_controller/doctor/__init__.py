@@ -1,0 +1,1 @@
+"""`escra doctor`: is this host fit for Escra, and is Escra well on it?"""

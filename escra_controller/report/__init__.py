@@ -1,0 +1,1 @@
+"""``escra report``: what limits and use were over a time, as one page that needs nothing else."""

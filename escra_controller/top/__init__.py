@@ -1,0 +1,1 @@
+"""``escra top``: the whole system on one screen, live."""
