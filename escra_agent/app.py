@@ -256,9 +256,7 @@ class Agent:
 
     def _snapshot(self) -> Iterable[Container]:
         for tracked in self._roster.tracked.values():
-            tracked.plan.new_controller()
-            if tracked.memory is not None:
-                tracked.memory.plan.new_controller()
+            tracked.new_controller()
             yield tracked.describe()
 
     async def _obey(self, order: Order) -> None:

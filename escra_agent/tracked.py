@@ -140,6 +140,14 @@ class Tracked:
             and (self.memory is None or self.memory.settled)
         )
 
+    def new_controller(self) -> None:
+        """Another connection: what was told on the last one is told again, and its orders are void."""
+        self.resting, self.sampler = False, Sampler()
+        self.plan.new_controller()
+        if self.memory is not None:
+            self.memory.told, self.memory.settled = None, False
+            self.memory.plan.new_controller()
+
     def look_at_all(self) -> None:
         """At the next visit, also at what only others change."""
         self.suspect, self.resting = True, False
