@@ -69,10 +69,11 @@ class SimulatedWorker:
             self._busy = True
             self._loop.call_later(self._disk_delay_s(), self._commit)
 
-    def append(self, decisions: Iterable[object] = (), history: Iterable[object] = ()) -> None:
-        # The audit has no part in any promise.
-        for _ in decisions:
-            pass
+    def append(self, *rows: Iterable[object], **more: Iterable[object]) -> None:
+        # Audit and history have no part in any promise.
+        for each in (*rows, *more.values()):
+            for _ in each:
+                pass
 
     def close(self, patience_s: float) -> bool:
         return True
