@@ -8,7 +8,7 @@ import msgspec
 from escra_common.messages import Sample
 
 # Samples come ten times a second while something happens; ten seconds are kept at most, and only as much
-# as somebody looks back: a container is a few hundred bytes, its history could be many thousand.
+# as somebody looks back.
 KEPT = 100
 KEEP_S = 10.0
 # Less than this is not work: a timer that looks around now and then, a health check.
