@@ -55,8 +55,9 @@ def events(
     follow: bool,
     **options: Any,
 ) -> None:
-    """What was decided lately, about CPU and memory, and why, also before a restart of the controller.
+    """What was decided lately, about CPU and memory, and why.
 
+    Also before a restart of the controller.
     With --json one object per line.
     """
     if follow and until is not None:

@@ -15,13 +15,21 @@ FETCH_S = 0.25
 
 @click.command(epilog=examples("escra record monday.rec --seconds 600", "escra record shop.rec --app shop"))
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=60.0, show_default=True, metavar="S")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, 86_400),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="For how long.",
+)
 @click.option("--app", default="", shell_complete=names("apps"), help="Only this application.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @shared
 def record(file: Path, seconds: float, app: str, force: bool, **options: Any) -> None:
-    """Write what the controller is told from now on to FILE, for `escra replay`; Ctrl-C ends it earlier.
+    """Write what the controller is told from now on to FILE, for `escra replay`.
 
+    Ctrl-C ends it earlier.
     The controller does not wait for this: it keeps 8 MiB at most, and ends the recording beyond.
     """
     asker = Asker(**options)

@@ -27,7 +27,14 @@ PATIENCE_S = 60.0
     metavar="TIME",
     help="How long ago (90s, 15m, 1h, 2d), or when (2026-11-25T10:00).",
 )
-@click.option("--until", type=Instant(time.time), default="now", show_default=True, metavar="TIME")
+@click.option(
+    "--until",
+    type=Instant(time.time),
+    default="now",
+    show_default=True,
+    metavar="TIME",
+    help="And no later than that.",
+)
 @click.option(
     "-o",
     "--output",
@@ -46,7 +53,7 @@ PATIENCE_S = 60.0
 def report(
     app: str | None, since: float, until: float, output: Path | None, png: Path | None, **options: Any
 ) -> None:
-    """One HTML page: limits and use over time, what was saved, what was averted, and why.
+    """One HTML page: limits and use over time, what was saved and averted, and why.
 
     Of APP, or of all applications.  For observed containers it says what Escra would have changed.
     With --json the numbers are printed, and no page is written unless -o names one.

@@ -144,7 +144,9 @@ class Shadow:
         self._specs = specs
         self._tell(AppsConfigured(list(specs.values())), True, now, out)
         for key in sorted(self._observed - self._whatif.containers.keys()):
-            self._tell(ContainerAppeared(key.host, self._live.members[key].info), True, now, out)
+            # One that went with its host is let go of by ``_follow``, which may come after this.
+            if (member := self._live.members.get(key)) is not None:
+                self._tell(ContainerAppeared(key.host, member.info), True, now, out)
 
     def _left(self) -> dict[str, AppSpec]:
         """By name, for the applications of the observed."""

@@ -25,11 +25,16 @@ SORTS = ("cpu", "limit", "throttled", "memory", "oom", "name", "app", "host", "s
 )
 @click.option("-n", "--count", type=click.IntRange(min=1), help="Print so many frames, then end.")
 @click.option("--plain", is_flag=True, help="Print frames as lines; so does a pipe, --json and -n.")
-@click.option("--sort", type=click.Choice(SORTS), default="cpu", show_default=True)
+@click.option(
+    "--sort", type=click.Choice(SORTS), default="cpu", show_default=True, help="By what, the most first."
+)
 @click.option("--filter", "words", default="", metavar="WORDS", help="Only what has them all in a name.")
 @shared
 def top(interval: float, count: int | None, plain: bool, sort: str, words: str, **options: Any) -> None:
-    """Applications, containers and hosts, live on the whole screen; ? there says what the keys do."""
+    """Applications, containers and hosts, live on the whole screen.
+
+    The key ? says there what the other keys do.
+    """
     import asyncio  # what only this command needs is not loaded for a table
 
     from escra_controller.top.subscription import Subscription

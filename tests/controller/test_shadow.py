@@ -53,6 +53,12 @@ class ShadowedWorld(World):
         found = engine.apps.get(app)
         return (found.ledger.counted, found.memory.counted) if found else (0, 0)
 
+    def would_need(self) -> int:
+        """Bytes that the observed use, each with the margin that is left above use or the floor."""
+        assert self.shadow is not None
+        members = self.shadow._whatif.engine.members.values()
+        return sum(max(m.memory.needed + max(m.memory.needed // 10, 8 * MIB), 16 * MIB) for m in members)
+
 
 def observing(*wants: float, cpu: int = 3000, **more: Any) -> tuple[ShadowedWorld, list[Kernel]]:
     w = ShadowedWorld(spec(cpu=cpu, **more))
@@ -322,7 +328,8 @@ class Mixed(RuleBasedStateMachine):
         if app.ledger.counted <= app.ledger.omega:
             assert cpu + app.ledger.counted <= app.ledger.omega
         if app.memory.counted <= app.memory.omega:
-            assert memory + app.memory.counted <= app.memory.omega
+            # Memory that is in use cannot be had back, also where it is only imagined to be limited.
+            assert memory <= max(app.memory.omega - app.memory.counted, self.w.would_need())
 
 
 Mixed.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
