@@ -161,7 +161,7 @@ def start_container(
     host: Host, name: str, *, cpus: float = 0.2, busy: bool = True, app: str = "shop"
 ) -> Group:
     """Runs until ``remove_containers``."""
-    work = "while :; do :; done" if busy else "while :; do sleep 1; done"
+    work = "while :; do :; done" if busy else "sleep 3600"
     folder = host.output(
         f"""
         docker run -d --name {name} --label escra-test --label escra.app={app} --cpus {cpus} \\

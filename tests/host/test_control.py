@@ -29,7 +29,7 @@ def test_a_throttled_container_gets_more(host: Host, start: StartContainer) -> N
 
 def test_a_container_that_stops_working_gives_it_back(host: Host, start: StartContainer) -> None:
     idle = start("idle", cpus=0.5, busy=False)
-    host.wait_until(f"test $(cut -d' ' -f1 {idle.folder}/cpu.max) -lt 10000", 6)
+    host.wait_until(f"test $(cut -d' ' -f1 {idle.folder}/cpu.max) -eq 5000", 6)  # its floor
 
 
 def test_the_sum_never_passes_the_applications_limit(host: Host, start: StartContainer) -> None:
@@ -45,16 +45,15 @@ def test_the_sum_never_passes_the_applications_limit(host: Host, start: StartCon
 def test_escra_ps_agrees_with_the_kernel(host: Host, start: StartContainer) -> None:
     groups = [start(name, cpus=0.1) for name in ("left", "right")]
     host.wait_until(f'test $({ESCRA} ps --json | grep -c \'"state": "managed"\') -eq 2', 5)
-    for _ in range(10):  # the loop goes on: compare where nothing moved between two readings
+    seen = []
+    for _ in range(10):  # the loop goes on, and may move a limit, and back, while people are told
         before = host.watch([group.folder for group in groups], 0.1)[-1]
         told = limits_told(host)
         after = host.watch([group.folder for group in groups], 0.1)[0]
-        if before == after:
-            break
-    assert before == after, "the limits never settle"
-    for group, limit in zip(groups, before, strict=True):
-        assert limit is not None
-        assert told[group.name] == pytest.approx(limit, abs=0.001)
+        seen.append((before, told, after))
+        if before == after and [told[group.name] for group in groups] == pytest.approx(before, abs=0.001):
+            return
+    raise AssertionError(f"never the same: {seen}")
 
 
 def test_the_journal_has_a_record_per_decision(host: Host, start: StartContainer) -> None:
