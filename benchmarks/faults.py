@@ -153,7 +153,8 @@ class Faults:
 
     def _in_one_world(self, job: Kind) -> Kind | None:
         """Do jobs in one world for as long as it is good for them; the one that needs another."""
-        cores = min(CORES_AT_MOST, CORES / self._form.worlds)
+        # In hundredths: the watcher's Ω is then the configured one, which has three decimals.
+        cores = int(100 * min(CORES_AT_MOST, CORES / self._form.worlds)) / 100
         with running_world(self._hierarchy, replace(job.plan, cores=cores)) as world:
             next_job: Kind | None = job
             while next_job is not None and next_job.plan == job.plan and not self._errors:

@@ -201,7 +201,7 @@ def running_world(hierarchy: Hierarchy, plan: Plan) -> Iterator[World]:
             app: AppWatch(
                 hierarchy,
                 {g.name: g.cgroup.path for g in groups if g.app == app},
-                share * plan.cores,
+                round(share * plan.cores, 3),
                 MEMORY_MIB * MIB * sum(g.app == app for g in groups),
             )
             for app, share in SHARES.items()
