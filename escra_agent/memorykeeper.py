@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 # A limit that somebody else raised comes back down at most so near to what is in use by then.
 MARGIN_BYTES = 8 << 20
+# What one container may be in, without holding up the others.
+TROUBLES = (EscraError, OSError, ValueError, LookupError)
 
 
 class MemoryKeeper:
@@ -90,7 +92,7 @@ class MemoryKeeper:
             if (memory := tracked.memory) is not None:
                 try:
                     self._visit(tracked, memory, now)
-                except Exception as error:
+                except TROUBLES as error:
                     self._trouble_with(tracked, error)
         self._before = now
         if self._roster.departed != self._departed:
@@ -256,13 +258,11 @@ class MemoryKeeper:
     def _sheltered(self, tracked: Tracked) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except TROUBLES as error:
             self._trouble_with(tracked, error)
 
     def _trouble_with(self, tracked: Tracked, error: Exception) -> None:
         if isinstance(error, CgroupGone):
             self.gone.append(tracked)
-        elif not isinstance(error, EscraError | OSError | ValueError | LookupError):
-            raise error
         elif self._seldom.allows(str(tracked.key), time.monotonic()):
             log.warning("memory not looked after", container=tracked.candidate.name, reason=str(error))
