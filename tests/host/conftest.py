@@ -70,7 +70,13 @@ TRACES = """
 
 def make(host: Host, target: str, **variables: str) -> str:
     """What `make install` or `make uninstall` does, on a host that need not have make."""
-    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", target],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     settings = "".join(f"export {name}={value}\n" for name, value in variables.items())
     return host.output(f"cd {SOURCES}\n{settings}{done.stdout}", timeout=300)
 

@@ -24,7 +24,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The package, and the same one with a higher version."""
     if not (shutil.which("dh") and shutil.which("lintian")):
         unavailable("docker", "no debhelper and lintian here to make a package with")
-    done = subprocess.run(["make", "deb"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "deb"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     made = ROOT / done.stdout.splitlines()[-1]
     folder = tmp_path_factory.mktemp("package")
