@@ -8,7 +8,10 @@ from typing import Any
 
 import click
 
-NAMES = ("reaction", "honesty", "oom", "faults", "scrape", "agent", "wire", "watching", "compare")
+NAMES = (
+    *("reaction", "honesty", "oom", "faults", "scrape", "agent", "wire", "watching", "compare"),
+    *("engine", "controller"),
+)
 
 # Where it is not the one of that name.
 MODULES = {"compare": "compare.comparison"}
@@ -16,6 +19,8 @@ MODULES = {"compare": "compare.comparison"}
 TAKES = {
     "oom": {"full", "episodes", "rates"},
     "faults": {"full", "kinds"},
+    "engine": {"agents", "huge", "profile"},
+    "controller": {"agents", "huge"},
     "compare": {"out", "seconds", "repetitions", "policies", "workloads", "applications"},
 }
 
@@ -34,6 +39,9 @@ def _listed(context: click.Context, option: click.Parameter, value: str | None) 
     "--rate", "rates", type=click.IntRange(1, 2048), multiple=True, help="oom: in MiB/s; may repeat."
 )
 @click.option("--kind", "kinds", multiple=True, help="faults: only this one; may repeat.")
+@click.option("--agents", type=click.IntRange(10, 1000), help="engine, controller: of 100 containers each.")
+@click.option("--huge", is_flag=True, help="engine, controller: all containers are of one application.")
+@click.option("--profile", is_flag=True, help="engine: print where the time goes.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="compare: the folder for results."
 )
@@ -50,10 +58,10 @@ def main(
     episodes: int | None,
     rates: tuple[int, ...],
     kinds: tuple[str, ...],
-    **compare: Any,
+    **others: Any,
 ) -> None:
     """Measure one thing on this machine; run nothing else meanwhile."""
-    given = {"full": full, "episodes": episodes, "rates": rates, "kinds": kinds} | compare
+    given = {"full": full, "episodes": episodes, "rates": rates, "kinds": kinds} | others
     options: dict[str, Any] = {option: value for option, value in given.items() if value}
     if strange := options.keys() - TAKES.get(name, frozenset()):
         raise click.UsageError(f"{name} does not take {', '.join(sorted(strange))}")

@@ -46,13 +46,16 @@ class Speaker:
         address: str = "127.0.0.1",
         host: str = "speaker",
         tls: ssl.SSLContext | None = None,
+        app: str = "bench",
     ) -> None:
+        self._app = app
         self._socket = socket.create_connection((address, port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
             self._socket = tls.wrap_socket(self._socket, server_hostname=address)
         greeting = hello("agent", host, boot_id=host, cpus=1000)
         self._session = Session(greeting, time.monotonic())
+        self._said_at = time.monotonic_ns() // 1000
         self._base = 100_000 * random.randrange(1, 1 << 40)
         self._limits: dict[int, CpuOrder] = {}
         self._counters = {key: [0, 0, 0, 0] for key in range(1, containers + 1)}
@@ -68,7 +71,7 @@ class Speaker:
         self._send(
             Snapshot(
                 [
-                    Container(self.key(n), f"id{n}", f"c{n}", "bench", f"/c{n}", "auto", one_core, one_core)
+                    Container(self.key(n), f"id{n}", f"c{n}", self._app, f"/c{n}", "auto", one_core, one_core)
                     for n in self._counters
                 ]
             )
@@ -110,10 +113,11 @@ class Speaker:
 
     def _sample(self, throttled: int | None) -> None:
         now = time.monotonic_ns() // 1000
+        used, self._said_at = (now - self._said_at) * 9 // 10, now
         samples = []
         for key, counters in self._counters.items():
             order = self._limits[key]
-            counters[0] += 90_000
+            counters[0] += used
             counters[1] += 1
             counters[2] += key == throttled
             samples.append(Sample(self.key(key), now, counters[0], counters[1], counters[2], 0, 0, order.rev))

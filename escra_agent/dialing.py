@@ -42,6 +42,10 @@ class Unreachable(WireError):
     """Nobody answers there, so that trying again costs nobody anything."""
 
 
+class TakenOver(WireError):
+    """Another controller leads by now; ``Dialer.leader`` knows which."""
+
+
 class Dialer:
     def __init__(
         self,
@@ -84,14 +88,15 @@ class Dialer:
         return self._last
 
     async def look_around(self, present: Address) -> None:
-        """For as long as ``present`` is served; raises WireError when another one has taken over."""
+        """For as long as ``present`` is served; raises TakenOver when another one leads by now."""
         others = [address for address in self._addresses if address != present]
         while others:
             await asyncio.sleep(VISIT_EVERY_S * random.uniform(0.8, 1.2))
             for found in await self._visit(others):
                 newer = _epoch(found) > self._standing.epoch
                 if newer and found.controller and not self._standing.objection(found.controller):
-                    raise WireError(f"{found.controller.host} at {found.address} has taken over")
+                    self._last, self._asked_at = found.address, time.monotonic()
+                    raise TakenOver(f"{found.controller.host} at {found.address} has taken over")
 
     async def connect(self, address: Address, *, visiting: bool = False) -> Channel:
         """Raises WireError when nobody is there."""

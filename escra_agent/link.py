@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from escra_agent.dialing import Dialer, Unreachable
+from escra_agent.dialing import Dialer, TakenOver, Unreachable
 from escra_agent.standing import StandingError, StandingFile
 from escra_common.channel import Channel, Heartbeats, converse
 from escra_common.configfile import Address
@@ -122,6 +122,9 @@ class Link:
             return str(error), delay_s if error.retry else HOPELESS_DELAY_S
         try:
             why, retry = await self._converse(channel, address)
+        except TakenOver as error:
+            channel.close(str(error))
+            return str(error), 0.0
         finally:
             self._lose()
             channel.close()
@@ -131,6 +134,8 @@ class Link:
         beside = channel.keep_alive(self._totals), self._dialer.look_around(address)
         try:
             ended = await converse(self._listen(channel), *beside)
+        except TakenOver:
+            raise
         except WireError as error:
             ended = str(error), error.retry
             channel.close(str(error))

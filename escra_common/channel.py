@@ -60,15 +60,16 @@ class Channel:
                 raise WireError(f"connection lost: {reason(error)}") from error
             if not data:
                 return
-            # While there is something to read, reading does not wait: one who talks without end would
-            # be the only one who is heard.
+            # While there is more to read than this, reading does not wait: one who talks without end
+            # would be the only one who is heard.
             began = time.monotonic()
             for message in self.session.receive(data, began):
                 yield message
                 if time.monotonic() - began > TURN_S:
                     await asyncio.sleep(0)
                     began = time.monotonic()
-            await asyncio.sleep(0)
+            if len(data) == READ_BYTES:
+                await asyncio.sleep(0)
 
     async def keep_alive(self, totals: "Heartbeats") -> None:
         """Say a heartbeat when nothing else was said; raises WireError when the peer is silent."""

@@ -23,7 +23,7 @@ _MOST_QUOTED = 300
 
 def encode(body: object, limit: int = MAX_FRAME_BYTES) -> bytes:
     """One frame; raises WireError when it would be longer than the peer accepts."""
-    packed: bytes = msgpack.packb(body)
+    packed: bytes = msgpack.packb(body, default=msgspec.to_builtins)
     if len(packed) > limit:
         raise WireError(f"a message of {len(packed)} bytes is longer than the limit of {limit}")
     return _LENGTH.pack(len(packed)) + packed
@@ -48,20 +48,30 @@ class Decoder:
 
     def feed(self, data: bytes) -> Iterator[Any]:
         """Yield each complete body; raises WireError at the first malformed frame."""
-        self._buffer += data
-        while len(self._buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > self._limit:
-                self._buffer.clear()
-                raise WireError(f"the peer announced a frame of {length} bytes; the limit is {self._limit}")
-            end = _LENGTH.size + length
-            if len(self._buffer) < end:
+        if self._buffer:
+            self._buffer += data
+            if self._end_of_frame(self._buffer, 0) is None:
                 return
-            body = bytes(self._buffer[_LENGTH.size : end])
-            del self._buffer[:end]
-            yield self._unpack(body)
+            data, self._buffer = bytes(self._buffer), bytearray()
+        # Mostly whole frames arrive: then nothing of them is copied.
+        view, start = memoryview(data), 0
+        while (end := self._end_of_frame(data, start)) is not None:
+            yield self._unpack(view[start + _LENGTH.size : end])
+            start = end
+        self._buffer += view[start:]
 
-    def _unpack(self, body: bytes) -> Any:
+    def _end_of_frame(self, data: bytes | bytearray, start: int) -> int | None:
+        """Where the frame that begins at ``start`` ends; None when it is not complete."""
+        if len(data) - start < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(data, start)
+        if length > self._limit:
+            self._buffer.clear()
+            raise WireError(f"the peer announced a frame of {length} bytes; the limit is {self._limit}")
+        end: int = start + _LENGTH.size + length
+        return end if end <= len(data) else None
+
+    def _unpack(self, body: memoryview) -> Any:
         try:
             return self._body.decode(body)
         except msgspec.ValidationError as error:

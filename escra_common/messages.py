@@ -36,10 +36,10 @@ Fallback = Literal["hold", "floor", "restore"]
 
 
 class _Wire(msgspec.Struct, frozen=True, array_like=True):
-    pass
+    """Those that hold only numbers, texts and others like them cannot be in a cycle: ``gc=False``."""
 
 
-class CpuLimit(_Wire, frozen=True):
+class CpuLimit(_Wire, frozen=True, gc=False):
     """A CPU limit as the kernel holds it; ``quota_usec`` None is no limit."""
 
     quota_usec: Quota | None
@@ -47,7 +47,7 @@ class CpuLimit(_Wire, frozen=True):
     burst_usec: Quota = 0
 
 
-class MemoryLimit(_Wire, frozen=True):
+class MemoryLimit(_Wire, frozen=True, gc=False):
     """A memory limit as the kernel holds it, in bytes; None is no limit.
 
     ``high_bytes`` is memory.high of v2 (v1 has none).  ``swap_bytes`` is what the kernel's own
@@ -59,7 +59,7 @@ class MemoryLimit(_Wire, frozen=True):
     swap_bytes: Size | None = None
 
 
-class ContainerMemory(_Wire, frozen=True):
+class ContainerMemory(_Wire, frozen=True, gc=False):
     """The memory side of a container; ``original``, ``in_force`` and ``managed`` as for CPU.
 
     ``needed_bytes`` is what it uses without the file cache the kernel would drop first.
@@ -98,7 +98,7 @@ class Hello(_Wire, frozen=True, tag="hello"):
     visiting: bool = False
 
 
-class Container(_Wire, frozen=True):
+class Container(_Wire, frozen=True, gc=False):
     """One container as its agent sees it.
 
     ``key`` is the inode of its CPU cgroup: it names this incarnation and no other (paths and
@@ -149,7 +149,7 @@ class Gone(_Wire, frozen=True, tag="gone"):
     key: Key
 
 
-class Sample(_Wire, frozen=True):
+class Sample(_Wire, frozen=True, gc=False):
     """Cumulative kernel counters of one container, read at ``time_usec`` (the agent's monotonic clock).
 
     ``writes`` counts our own quota writes so far and ``rev`` is the last one's revision:
@@ -170,7 +170,7 @@ class Samples(_Wire, frozen=True, tag="samples"):
     samples: Annotated[list[Sample], Meta(max_length=MAX_ITEMS)]
 
 
-class MemoryLevel(_Wire, frozen=True):
+class MemoryLevel(_Wire, frozen=True, gc=False):
     """Memory as the kernel counts it.
 
     ``peak_bytes`` is the most seen in use since the level before, ``cache_bytes`` the file cache
@@ -220,7 +220,7 @@ class OomKilled(_Wire, frozen=True, tag="oom-killed"):
     cause: Text
 
 
-class Ack(_Wire, frozen=True):
+class Ack(_Wire, frozen=True, gc=False):
     """What the kernel held after a write, read back; ``error`` says why it is not what was asked."""
 
     key: Key
@@ -233,7 +233,7 @@ class Applied(_Wire, frozen=True, tag="applied"):
     acks: Annotated[list[Ack], Meta(max_length=MAX_ITEMS)]
 
 
-class MemoryAck(_Wire, frozen=True):
+class MemoryAck(_Wire, frozen=True, gc=False):
     """As ``Ack``; ``needed_bytes`` was read after the write.
 
     ``answer_usec``: when the write met an outstanding need, the time since the kernel gave notice of it.
@@ -270,7 +270,7 @@ class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     terms: Count = 0
 
 
-class CpuOrder(_Wire, frozen=True):
+class CpuOrder(_Wire, frozen=True, gc=False):
     """The limit to hold from now on.
 
     ``aligned`` asks to write just after a period boundary, where the refill that every write
@@ -288,7 +288,7 @@ class SetLimits(_Wire, frozen=True, tag="set"):
     orders: Annotated[list[CpuOrder], Meta(max_length=MAX_ITEMS)]
 
 
-class MemoryOrder(_Wire, frozen=True):
+class MemoryOrder(_Wire, frozen=True, gc=False):
     """The memory limit to hold from now on.
 
     A raise is written at once.  A cut is made as far as it harms nobody: never below what the container

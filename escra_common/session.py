@@ -6,8 +6,6 @@ clock.  Both daemons and the tests use the same class, so the two ends cannot di
 
 from typing import Any, Literal
 
-import msgspec
-
 from escra_common import __version__
 from escra_common.errors import WireError
 from escra_common.framing import Decoder, encode
@@ -55,7 +53,7 @@ class Session:
         return self.send(self._hello, now)
 
     def send(self, message: Message, now: float) -> bytes:
-        return self.frame(msgspec.to_builtins(message), now)
+        return self.frame(message, now)
 
     def frame(self, body: object, now: float) -> bytes:
         """The next frame, whatever is in it."""

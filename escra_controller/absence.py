@@ -58,7 +58,7 @@ class Absence:
         app = self._all.apps.get(terms.app)
         if app is None:
             return
-        for key, member in [(k, m) for k, m in app.members.items() if k.host == host]:
+        for key, member in [(m.key, m) for m in self._all.on(host).values() if m.key in app.members]:
             if terms.fallback == "restore":
                 self._membership.forget(key, now, out)
             elif key in app.ledger and member.limit is not None:
@@ -84,7 +84,7 @@ class Absence:
         if known is None and host not in self._all.absent():
             away = sorted(self._all.absent() | {n for n, h in self._all.hosts.items() if not h.connected})
             raise Refused(f"no host {host!r} is away; away are: {', '.join(away) or 'none'}")
-        for key in [key for key in self._all.members if key.host == host]:
+        for key in [member.key for member in self._all.on(host).values()]:
             self._membership.forget(key, now, out)
         self._all.hosts.pop(host, None)
         for app in self._all.apps.values():

@@ -4,7 +4,7 @@ Shrinks go out at once and free nothing until they are acknowledged; growth is p
 what is free by then; when that is not enough, those above their fair share give.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache, partial
 from math import ceil
 
@@ -38,6 +38,8 @@ LEAST_GROWTH = 0.03
 ALIGNED_REFILL = 5
 # A raise at once is preferred to a larger one at the next boundary when it is at least this much.
 RELIEF = 1.25
+# Who was sampled is not looked at again by the next tick if another sample comes first.
+LOOK_AGAIN_S = 0.095
 # A write the kernel refused is tried again, but not ten times a second.
 RETRY_S = 5.0
 
@@ -52,27 +54,35 @@ class Allocator:
 
     # ---- what starts a round -------------------------------------------------------
 
-    def sampled(self, r: Round, members: Iterable[Member]) -> None:
+    def sampled(self, r: Round, members: Collection[Member]) -> None:
         """New intervals arrived for ``members``."""
         self._decide(r, members, sampled=True)
+        for member in members:
+            r.app.due.put(member.key, r.now + LOOK_AGAIN_S)
 
     def tick(self, r: Round) -> None:
         """Time passed: idle containers rest, unused quota comes back, newcomers are tried again."""
-        self._decide(r, r.reachable, sampled=False)
+        app = r.app
+        due = [app.members[key] for key in app.due.take(r.now, len(app.members)) if key in app.members]
+        self._decide(r, [member for member in due if r.reaches(member)], sampled=False)
         self.settle(r)
 
-    def acknowledged(self, r: Round, member: Member, ack: Ack) -> None:
-        """The kernel was read back after a write."""
+    def acknowledged(self, r: Round, member: Member, ack: Ack) -> bool:
+        """The kernel was read back after a write; whether that was the last one under way.
+
+        Then something may have become free: ``settle`` is due, once for all that were read back together.
+        """
         r.app.counted.add(r.app.ledger.counted, r.now)
         if not r.app.ledger.acknowledge(member.key, ack.rev, self._held(r.app, member, ack)):
-            return
+            return False
         member.problem = ack.error
         if ack.error:
             self._failed(r, member, ack)
         else:
             member.state = "managed"
             member.limit = limit_millicores(ack.in_force)
-        self.settle(r)
+        r.app.due.put(member.key, r.now)
+        return True
 
     def settle(self, r: Round) -> None:
         """Something may have become free: newcomers first, then wishes that were not met."""
@@ -82,48 +92,47 @@ class Allocator:
                 self._collect(r, ledger.counted - ledger.omega, 0, "Ω was exceeded")
             return
         self._admit(r)
+        if not r.app.unmet:
+            return
         standing = {k: (wish, until) for k, (wish, until) in r.app.unmet.items() if until > r.now}
         r.app.unmet.clear()
         self._grow(r, standing)
 
     # ---- rules ---------------------------------------------------------------------
 
-    def _decide(self, r: Round, members: Iterable[Member], *, sampled: bool) -> None:
-        app = r.app
-        fair = app.fair_shares()
+    def _decide(self, r: Round, members: Collection[Member], *, sampled: bool) -> None:
+        app, omega, fair = r.app, r.app.spec.cpu, r.app.fair_shares()
+        free = self._affordable(app.ledger.free)
         host_used = _used_by_host(app)
         growing: dict[MemberKey, tuple[Wish, float]] = {}
         for member in members:
-            if member.state != "managed" or member.limit is None:
+            limit, demand = member.limit, member.demand
+            if member.state != "managed" or limit is None:
                 continue
             # What is seen while a raise is under way belongs to the limit before it.  A cut under
             # way that hurts already, though, is better taken back at once.
-            hurts = sampled and _cutting(member) and bool(member.demand.throttled())
-            if app.ledger[member.key].pending and not hurts:
+            if app.ledger[member.key].pending and not (sampled and _cutting(member) and demand.throttled()):
                 continue
-            floor, ceiling = app.floor(member), app.ceiling(member)
-            free = self._affordable(app.ledger.free)
+            floor, ceiling, _ = app.claim(member)
+            fair_share = fair[member.key]
             seen = Seen(
-                limit=member.limit,
-                floor=floor,
-                ceiling=ceiling,
-                fair=fair[member.key],
-                omega=app.spec.cpu,
-                free=free,
-                demand=member.demand,
-                sampled=sampled,
-                original=limit_millicores(member.info.original) or fair[member.key],
-                host=member.host_milli,
-                host_used=partial(host_used, member.key.host),
+                *(limit, floor, ceiling, fair_share, omega, free, demand, sampled),
+                limit_millicores(member.info.original) or fair_share,
+                member.host_milli,
+                partial(host_used, member.key.host),
             )
             wish = member.rule.decide(seen, r.now)
             if wish is None:
+                if not sampled:
+                    app.due.put(member.key, member.rule.quiet_until(seen, r.now))
                 continue
+            app.due.put(member.key, r.now)
             target = max(floor, min(ceiling, wish.target))
-            if target < member.limit:
+            if target < limit:
                 app.unmet.pop(member.key, None)
                 self._order(r, member, target, wish)
-            elif target > member.limit or wish.throttled:
+                free = self._affordable(app.ledger.free)
+            elif target > limit or wish.throttled:
                 growing[member.key] = (wish, r.now + UNMET_S)
         if growing:
             self._grow(r, growing)
@@ -137,8 +146,8 @@ class Allocator:
         for key, (wish, _) in wishes.items():
             member = app.members.get(key)
             if member and member.limit is not None and (_cutting(member) or not app.ledger[key].pending):
-                target = max(member.limit, min(app.ceiling(member), wish.target))
-                claims[key] = Claim(member.limit, target, app.weight(member))
+                _, ceiling, weight = app.claim(member)
+                claims[key] = Claim(member.limit, max(member.limit, min(ceiling, wish.target)), weight)
         if not claims or r.now < self._grace_until:
             return
         budget = self._affordable(app.ledger.free) + sum(claim.floor for claim in claims.values())
@@ -177,7 +186,9 @@ class Allocator:
         fair = app.fair_shares()
         holdings = {
             # A share pays for the burst, too.
-            m.key: Holding(m.limit, max(app.floor(m), self._affordable(fair[m.key])), self._need(m, r.now))
+            m.key: Holding(
+                m.limit, max(app.claim(m).floor, self._affordable(fair[m.key])), self._need(m, r.now)
+            )
             for m in r.reachable
             if m.state == "managed" and m.limit is not None and not app.ledger[m.key].pending
         }
@@ -202,10 +213,14 @@ class Allocator:
     def _admit(self, r: Round) -> None:
         """First quota: what it asked for or its fair share, whichever is smaller, never below its floor."""
         app, now = r.app, r.now
+        if not app.newcomers or now < self._grace_until:
+            return
         waiting = [
-            m for m in r.reachable if m.state == "new" and m.key not in app.ledger and m.retry_at <= now
+            m
+            for m in app.newcomers.values()
+            if m.state == "new" and m.key not in app.ledger and m.retry_at <= now and r.reaches(m)
         ]
-        if not waiting or now < self._grace_until:
+        if not waiting:
             return
         fair = app.fair_shares()
         lacking = 0
@@ -281,7 +296,7 @@ class Allocator:
         """
         app, now = r.app, r.now
         period_s = member.info.in_force.period_usec / 1e6
-        own = (1 + REFILL_TOLERANCE) * app.ceiling(member) - member.refills.total(now)
+        own = (1 + REFILL_TOLERANCE) * app.claim(member).want - member.refills.total(now)
         pool = (1 + REFILL_TOLERANCE) * app.spec.cpu - app.refills.total(now)
         others = app.ledger.counted - app.ledger[member.key].counted
         target = min(target, max(before, int(min(own, self._affordable(pool - others)))))
@@ -307,6 +322,7 @@ class Allocator:
             r.app.unmet.pop(member.key, None)
             member.state, member.limit = "new", None
             member.retry_at = r.now + RETRY_S
+            r.app.look_at(member)
         r.record(member, "cpu", Wish(asked or 0, "refused", ack.error), asked, limit)
 
     def _held(self, app: App, member: Member, ack: Ack) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -57,6 +58,7 @@ from escra_controller.watching import Pictures
 TICK_S = 0.1
 HISTORY_TICKS = 100
 CONTAINERS_TICKS = 50
+FREEZE_EVERY = 5_000
 
 log = structlog.get_logger()
 
@@ -74,6 +76,7 @@ class Controller:
         self._credentials = Credentials(config.tls, server=True) if config.tls else None
         self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
+        self._frozen = 0
         self._ticker = Ticker(TICK_S)
         self._tally = Tally()
         self._page = Page(self._gather)
@@ -156,7 +159,7 @@ class Controller:
         leadership = self._leadership
         problems = leadership.problems() + self._renewal.problems(time.time())
         problems += [self._exporter.problem] * bool(self._exporter.problem)
-        return Standing(leadership.role, leadership.epoch, problems)
+        return Standing(leadership.role, leadership.epoch, problems, self._ticker.late)
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -189,18 +192,30 @@ class Controller:
             now = await ticker.next()
             if self._leadership.role == "leader":
                 self._handle(Ticked())
+                self._sample(ticker.count % HISTORY_TICKS)
                 self._logbook.look(self._engine, now)
-                if ticker.count % HISTORY_TICKS == 0:
-                    wall = time.time()
-                    self._leadership.store.sample(
-                        history_row(app, wall) for app in self._engine.apps.values()
-                    )
                 if ticker.count % CONTAINERS_TICKS == 0:
                     rows = self._logbook.rows(self._engine, time.time(), now)
                     self._leadership.store.sample(containers=rows)
             self._watchdog.ping(now)
+            self._freeze()
             if ticker.count % 10 == 0:
                 status(self._summary())
+
+    def _sample(self, turn: int) -> None:
+        """One line of history for the applications whose turn it is: never for all in one tick."""
+        apps = list(self._engine.apps.values())[turn::HISTORY_TICKS]
+        if apps:
+            self._leadership.store.sample([history_row(app, time.time()) for app in apps])
+
+    def _freeze(self) -> None:
+        """Containers stay: the collector need not look through all of them to find garbage elsewhere."""
+        grown = len(self._engine.members) - self._frozen
+        if grown >= FREEZE_EVERY:
+            gc.collect()
+            gc.freeze()
+        if abs(grown) >= FREEZE_EVERY:
+            self._frozen = len(self._engine.members)
 
     def _handle(self, event: Event) -> None:
         began = time.monotonic()

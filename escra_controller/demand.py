@@ -1,19 +1,21 @@
 """What one container has been doing lately, from its cumulative counters."""
 
 import itertools
-from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
 
 from escra_common.messages import Sample
 
-# Samples come ten times a second while something happens; ten seconds are kept at most.
+# Samples come ten times a second while something happens; ten seconds are kept at most, and only as much
+# as somebody looks back.
 KEPT = 100
+KEEP_S = 10.0
 # Less than this is not work: a timer that looks around now and then, a health check.
 IDLE_MILLI = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(msgspec.Struct, frozen=True, gc=False):
     """Between two samples.  ``used`` in millicores, ``throttled`` the share of periods cut short (0..1).
 
     ``events`` is how often the kernel counted a throttled period, ``lost_usec`` the time lost to throttling,
@@ -37,9 +39,14 @@ class Demand:
     from the agent's own, which is what divides its counters honestly.
     """
 
-    def __init__(self) -> None:
+    __slots__ = ("_active_at", "_intervals", "_keep_s", "_least", "_previous")
+
+    def __init__(self, keep_s: float = KEEP_S, least: int = KEPT) -> None:
+        """``keep_s`` is how far ``window`` looks back at most, ``least`` the most that is averaged."""
+        self._keep_s = keep_s
+        self._least = least
         self._previous: Sample | None = None
-        self._intervals: deque[Interval] = deque(maxlen=KEPT)
+        self._intervals: list[Interval] = []
         self._active_at: float | None = None
 
     @property
@@ -57,18 +64,30 @@ class Demand:
         raised = previous.rev != sample.rev == raised_by
         elapsed_usec = sample.time_usec - previous.time_usec
         interval = Interval(
-            start=now - elapsed_usec / 1e6,
-            end=now,
-            used=(sample.usage_usec - previous.usage_usec) * 1000 / elapsed_usec,
-            throttled=_throttled(previous, sample, raised=raised),
-            rev=sample.rev,
-            events=sample.nr_throttled - previous.nr_throttled,
-            lost_usec=sample.throttled_usec - previous.throttled_usec,
+            now - elapsed_usec / 1e6,
+            now,
+            (sample.usage_usec - previous.usage_usec) * 1000 / elapsed_usec,
+            _throttled(previous, sample, raised=raised),
+            sample.rev,
+            sample.nr_throttled - previous.nr_throttled,
+            sample.throttled_usec - previous.throttled_usec,
         )
-        self._intervals.append(interval)
+        self._keep(interval)
         if interval.used >= IDLE_MILLI or interval.throttled:
             self._active_at = now
+        elif self._active_at is None:
+            self._active_at = interval.start  # it has never been seen to work
         return interval
+
+    def _keep(self, interval: Interval) -> None:
+        """The first one that is kept tells how it was when the time looked back at began."""
+        intervals, since = self._intervals, interval.end - self._keep_s
+        intervals.append(interval)
+        expired = 0
+        while len(intervals) - expired > self._least and intervals[expired + 1].start <= since:
+            expired += 1
+        if expired or len(intervals) > KEPT:
+            del intervals[: max(expired, len(intervals) - KEPT)]
 
     def since(self, seen: Interval | None) -> list[Interval]:
         """What came after ``seen``, newest first; all that is kept when that is not among it."""
@@ -91,8 +110,7 @@ class Demand:
         """Mean throttled ratio of the last ``n`` intervals; missing ones count as not throttled."""
         if n <= 0:
             return 0.0
-        recent = list(self._intervals)[-n:]
-        return sum(interval.throttled for interval in recent) / n
+        return sum([interval.throttled for interval in self._intervals[-n:]]) / n
 
     def ended_after(self, at: float) -> list[Interval]:
         """The intervals that ended after ``at``, oldest first; they go back ten seconds at most."""
@@ -107,11 +125,14 @@ class Demand:
         for interval in reversed(self._intervals):
             if interval.end <= since:
                 break
-            length = interval.end - max(interval.start, since)
-            weighted += interval.used * length
+            start, used = interval.start, interval.used
+            length = interval.end - (start if start > since else since)
+            weighted += used * length
             covered += length
-            peak = max(peak, interval.used)
-            throttled = max(throttled, interval.throttled)
+            if used > peak:
+                peak = used
+            if interval.throttled > throttled:
+                throttled = interval.throttled
         if not covered:
             # Nothing new since then: what was last seen still holds.
             last = self._intervals[-1]
@@ -123,11 +144,10 @@ class Demand:
         latest = self.latest
         if latest is None or latest.used >= IDLE_MILLI:
             return 0.0
-        return now - (self._active_at if self._active_at is not None else self._intervals[0].start)
+        return now - self._active_at if self._active_at is not None else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     mean_used: float
     peak_used: float
     throttled: float

@@ -109,7 +109,7 @@ class Engine:
         """Keep what would have been decided about a container among the decisions about it."""
         self._number(observed)
         if member := self.members.get(MemberKey(observed.host, observed.key)):
-            member.decisions.append(observed)
+            member.keep(observed)
 
     def _number(self, decision: Decision) -> None:
         self._decided += 1
@@ -118,17 +118,10 @@ class Engine:
     def check(self) -> None:
         """The promises that are arithmetic; raises AssertionError."""
         for app in self.apps.values():
-            for ledger in (app.ledger, app.memory):
-                ledger.check()
-                for key in ledger:
-                    assert key in app.members, f"{key} is counted, but nobody knows it"
-            for key, member in app.members.items():
-                assert member.state not in ("managed", "releasing") or key in app.ledger
-                assert member.memory.limit is None or key in app.memory
-                assert self.members[key] is member
-            remembered = app.fair_shares()
-            app.changed()
-            assert remembered == app.fair_shares(), "the shares are those of before a change"
+            app.check()
+            assert all(self.members[key] is member for key, member in app.members.items())
+        found = [member for on_host in self._registry.by_host.values() for member in on_host.values()]
+        assert {m.key: m for m in found} == self.members, "the hosts' containers are others"
 
     # ---- what agents say -----------------------------------------------------------
 
@@ -150,8 +143,7 @@ class Engine:
             case SamplesArrived():
                 self._samples(event, now, out)
             case LimitsApplied(host, acks):
-                for ack in acks:
-                    self._applied(MemberKey(host, ack.key), ack, now, out)
+                self._applied(host, acks, now, out)
             case MemoryArrived(host, levels):
                 for level in levels:
                     for r, member in self._member(host, level.key, now, out):
@@ -160,8 +152,7 @@ class Engine:
                 for r, member in self._member(host, need.key, now, out):
                     self._pools.memory.needed(r, member, need)
             case MemoryApplied(host, memory_acks):
-                for memory_ack in memory_acks:
-                    self._memory_applied(MemberKey(host, memory_ack.key), memory_ack, now, out)
+                self._memory_applied(host, memory_acks, now, out)
             case TasksKilled(host, killed):
                 for r, member in self._member(host, killed.key, now, out):
                     self._pools.memory.killed(r, member, killed)
@@ -180,39 +171,51 @@ class Engine:
         self, host: str, key: int, now: float, out: list[Instruction]
     ) -> Iterator[tuple[Round, Member]]:
         """The container and a round of its application; nothing when news of it comes too late."""
-        member = self.members.get(MemberKey(host, key))
+        member = self._registry.on(host).get(key)
         app = self.apps.get(member.info.app) if member else None
         if member is not None and app is not None:
             yield self._pools.round(app, now, out), member
 
     def _samples(self, event: SamplesArrived, now: float, out: list[Instruction]) -> None:
-        touched: dict[str, dict[MemberKey, Member]] = {}
+        touched: dict[str, dict[int, Member]] = {}
+        members = self._registry.on(event.host)
         for sample in event.samples:
-            member = self.members.get(MemberKey(event.host, sample.key))
+            member = members.get(sample.key)
             # A sample of a container that is gone already is late, not wrong.
             if member and member.demand.observe(sample, now, member.raised_by):
-                touched.setdefault(member.info.app, {})[member.key] = member
-        for name, members in touched.items():
+                touched.setdefault(member.info.app, {})[sample.key] = member
+        for name, sampled in touched.items():
             if app := self.apps.get(name):
-                self._pools.cpu.sampled(self._pools.round(app, now, out), members.values())
+                self._pools.cpu.sampled(self._pools.round(app, now, out), sampled.values())
 
-    def _applied(self, key: MemberKey, ack: Ack, now: float, out: list[Instruction]) -> None:
-        for r, member in self._member(*key, now, out):
-            if key not in r.app.ledger:
-                continue
-            if member.state == "releasing":
-                self._membership.released(r.app, member, ack, now, out)
-            else:
-                self._pools.cpu.acknowledged(r, member, ack)
+    def _applied(self, host: str, acks: Iterable[Ack], now: float, out: list[Instruction]) -> None:
+        """Once for all that were read back together: what may have become free is dealt out."""
+        rounds: dict[str, Round] = {}
+        for ack in acks:
+            for r, member in self._member(host, ack.key, now, out):
+                if member.key not in r.app.ledger:
+                    continue
+                if member.state == "releasing":
+                    self._membership.released(r.app, member, ack, now, out)
+                elif self._pools.cpu.acknowledged(r, member, ack):
+                    rounds[r.app.spec.name] = r
+        for r in rounds.values():
+            self._pools.cpu.settle(r)
 
-    def _memory_applied(self, key: MemberKey, ack: MemoryAck, now: float, out: list[Instruction]) -> None:
-        for r, member in self._member(*key, now, out):
-            if key not in r.app.memory:
-                continue
-            if member.memory.releasing:
-                self._membership.memory_released(r.app, member, ack, now, out)
-            else:
-                self._pools.memory.acknowledged(r, member, ack)
+    def _memory_applied(
+        self, host: str, acks: Iterable[MemoryAck], now: float, out: list[Instruction]
+    ) -> None:
+        rounds: dict[str, Round] = {}
+        for ack in acks:
+            for r, member in self._member(host, ack.key, now, out):
+                if member.key not in r.app.memory:
+                    continue
+                if member.memory.releasing:
+                    self._membership.memory_released(r.app, member, ack, now, out)
+                elif self._pools.memory.acknowledged(r, member, ack):
+                    rounds[r.app.spec.name] = r
+        for r in rounds.values():
+            self._pools.memory.settle(r)
 
     # ---- applications --------------------------------------------------------------
 
@@ -261,7 +264,7 @@ class Engine:
         """Release everybody; what they hold stays counted until their agents say that it is done."""
         app.removed = True
         for member in app.members.values():
-            state, member.problem = classify(member.info, self._registry.configured())
+            state, member.problem = classify(member.info, self._registry)
             self._membership.release(member, state, out)
         self._membership.bury(app, out)
 

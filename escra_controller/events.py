@@ -5,8 +5,10 @@ Events are past tense, instructions imperative; both are values.  The wire's own
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from escra_common.messages import (
     Ack,
@@ -184,8 +186,7 @@ Event = (
 # ---- instructions ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SetLimit:
+class SetLimit(msgspec.Struct, frozen=True, gc=False):
     host: str
     key: int
     rev: int
@@ -194,8 +195,7 @@ class SetLimit:
     aligned: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SetMemoryLimit:
+class SetMemoryLimit(msgspec.Struct, frozen=True, gc=False):
     """``margin_bytes`` bounds a cut: the container keeps that much above what it needs."""
 
     host: str
@@ -240,8 +240,7 @@ class Secure:
     bound: Bound
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """One line of the audit: why a limit moved, or why it could not.
 
     ``rule`` is the short stable name (``throttled``, ``idle``, ``grow`` ...), ``cause`` the sentence for
@@ -259,7 +258,7 @@ class Decision:
     cause: str
     before: int | None
     after: int | None
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, float] = msgspec.field(default_factory=dict)
     observed: bool = False
 
 

@@ -97,10 +97,14 @@ class Leadership:
         for host in hosts:
             self._remember(host)
         self.epoch = min(MAX_EPOCH, self._highest + 1)
-        self._store.lead(self.epoch, True)
+        # Not before it is on disk: agents that have heard of this epoch obey no lower one, and a crash
+        # would leave a standby that knows nothing of it.
+        self._store.lead(self.epoch, True, self._rise)
+        log.warning("promoted", kind="promoted", reason=f"epoch {self.epoch}; hosts: {self._names()}")
+
+    def _rise(self) -> None:
         self.role = "leader"
         self._promoted.set()
-        log.warning("promoted", kind="promoted", reason=f"epoch {self.epoch}; hosts: {self._names()}")
 
     def met(self, agent: Hello) -> None:
         """An agent said HELLO: it knows whom it follows."""

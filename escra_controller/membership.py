@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import msgspec
 
 from escra_common.messages import Ack, Container, Hello, MemoryAck
+from escra_controller.allocator import NEED_WINDOW_S
 from escra_controller.bounds import ALL_HOSTS, NOTHING
+from escra_controller.demand import Demand
 from escra_controller.events import Instruction, ReleaseContainer, Secure
 from escra_controller.policy import POLICIES, Settings
 from escra_controller.pools import Pools
@@ -20,6 +22,9 @@ from escra_controller.state import (
     classify,
     limit_millicores,
 )
+
+# What adds up the history looks at a container every half a second (history.py).
+HISTORY_S = 1.0
 
 
 class Membership:
@@ -38,7 +43,7 @@ class Membership:
         self._all.hosts[host] = Host(hello, connected=False, heard_at=now)
         listed = {c.key: c for c in containers}
         # A snapshot is the whole truth: what it does not list is gone, after a reboot all of it.
-        for key in [k for k in self._all.members if k.host == host and k.key not in listed]:
+        for key in [m.key for m in self._all.on(host).values() if m.key.key not in listed]:
             self.forget(key, now, out)
         for container in listed.values():
             self.upsert(host, container, now, out, snapshot=True)
@@ -48,9 +53,8 @@ class Membership:
         """Its containers keep, and are counted at, what they hold; only their wishes are void."""
         if host := self._all.hosts.get(name):
             host.connected, host.reason = False, reason
-        for key, member in self._all.members.items():
-            if key.host == name:
-                self._forget_wishes(member)
+        for member in self._all.on(name).values():
+            self._forget_wishes(member)
 
     # ---- containers ----------------------------------------------------------------
 
@@ -61,7 +65,8 @@ class Membership:
         member = self._all.members.get(key)
         if member is None:
             rule = POLICIES[self._settings.name](self._settings)
-            member = self._all.members[key] = Member(key, info, "new", rule)
+            member = Member(key, info, "new", rule, self._demand())
+            self._all.add(member)
         elif member.info.app != info.app:
             self._drop_from_app(member, now, out)
         member.info = info
@@ -69,13 +74,20 @@ class Membership:
         member.host_milli, member.host_bytes = 1000 * hello.cpus, hello.memory_bytes
         self.place(member, out, snapshot=snapshot)
 
+    def _demand(self) -> Demand:
+        """As much of it as anybody looks back; the rules of others look back far."""
+        settings = self._settings
+        if settings.name != "escra":
+            return Demand()
+        return Demand(max(settings.shrink_window_s, NEED_WINDOW_S, HISTORY_S), max(settings.window, 3))
+
     def place(self, member: Member, out: list[Instruction], *, snapshot: bool = False) -> None:
         """Put a container where its labels, its mode and the configured applications say it belongs."""
-        state, member.problem = classify(member.info, self._all.configured(), self._all.observed())
         app = self._all.apps.get(member.info.app)
+        observed = [app.spec.name] if app is not None and app.spec.mode == "observe" else []
+        state, member.problem = classify(member.info, self._all, observed)
         if app is not None:
             app.members[member.key] = member
-            app.changed()
         if state != "new":
             self.release(member, state, out, snapshot=snapshot)
         else:
@@ -86,6 +98,8 @@ class Membership:
         elif app is not None and member.key not in app.memory:
             # It came from another application, and has no memory to manage any more.
             member.memory.limit = member.memory.ordered = None
+        if app is not None:
+            app.changed(member)
 
     def release(
         self, member: Member, state: State, out: list[Instruction], *, snapshot: bool = False
@@ -96,7 +110,7 @@ class Membership:
         """
         app, memory = self._all.apps.get(member.info.app), member.memory
         if app is not None:
-            app.changed()
+            app.changed(member)
             if snapshot:
                 _forget_given_back(app, member)
             _count_unknown(app, member)
@@ -133,12 +147,13 @@ class Membership:
             app.memory.forget(member.key)
             member.memory.releasing, member.memory.problem = False, ack.error
             member.info = _unmanaged_memory(member.info)
+            app.look_at(member)
             self._pools.settle([app], now, out)
             self.bury(app, out)
 
     def forget(self, key: MemberKey, now: float, out: list[Instruction]) -> None:
         """It does not exist any more."""
-        if member := self._all.members.pop(key, None):
+        if member := self._all.pop(key):
             self._drop_from_app(member, now, out)
 
     def bury(self, app: App, out: list[Instruction]) -> None:
@@ -166,11 +181,7 @@ class Membership:
     def _drop_from_app(self, member: Member, now: float, out: list[Instruction]) -> None:
         app = self._all.apps.get(member.info.app)
         if app is not None and member.key in app.members:
-            del app.members[member.key]
-            app.changed()
-            app.unmet.pop(member.key, None)
-            app.ledger.forget(member.key)
-            app.memory.forget(member.key)
+            app.forget(member.key)
             self._pools.settle([app], now, out)
             self.bury(app, out)
 

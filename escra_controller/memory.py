@@ -9,7 +9,7 @@ from msgspec import Meta
 from escra_common.messages import MemoryLevel, MemoryNeed
 from escra_common.units import Size
 from escra_controller.policy import Wish
-from escra_controller.recent import Recent
+from escra_controller.recent import RecentPeak
 
 # A peak of use is remembered this long: no limit is cut below it for the sake of tidiness.
 KEEP_S = 30.0
@@ -85,7 +85,7 @@ class Memory:
     retry_at: float = 0.0
     gives_from: float = 0.0
     looked_at: float = float("-inf")
-    peaks: Recent = field(default_factory=lambda: Recent(KEEP_S))
+    peaks: RecentPeak = field(default_factory=lambda: RecentPeak(KEEP_S))
 
     def leave(self) -> None:
         """Its host is away: who asked has been answered by the kernel."""

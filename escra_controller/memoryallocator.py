@@ -7,6 +7,9 @@ an agent makes it only as far as it harms nobody, and says how far that was.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
+
+import msgspec
 
 from escra_common.messages import MemoryAck, MemoryLevel, MemoryNeed, OomKilled
 from escra_common.units import format_bytes
@@ -14,7 +17,7 @@ from escra_controller.bounds import Bound
 from escra_controller.events import DenyNeed, SetMemoryLimit
 from escra_controller.memory import KEEP_S, MemorySettings, Ordered, Waiting, at_limit
 from escra_controller.policy import Wish
-from escra_controller.recent import Recent
+from escra_controller.recent import RecentPeak
 from escra_controller.rounds import Round
 from escra_controller.sharing import proportionally
 from escra_controller.state import App, Member, MemberKey
@@ -30,6 +33,10 @@ EXPLAINS_S = 10.0
 RETRY_S = 5.0
 # A newcomer without room asks the others at most this often.
 ASK_EVERY_S = 1.0
+
+# How many more are looked at in one tick than are due when they are spread evenly over ``reclaim_s``.
+LOOKS = 1.5
+TICK_S = 0.1
 
 MIB = 1 << 20
 
@@ -59,6 +66,7 @@ class MemoryAllocator:
             memory.waiting = Waiting(need, self._target(_has(r, member, need), need), until)
         else:
             memory.waiting = replace(memory.waiting, need=need)
+        r.app.asking[member.key] = member
         self.settle(r)
 
     def measured(self, r: Round, member: Member, level: MemoryLevel) -> None:
@@ -73,7 +81,7 @@ class MemoryAllocator:
         # Until the next level comes, what it holds counts as on its way.
         memory.dying_until = r.now + self._s.ask_s
         # What it used before says nothing about what is left of it.
-        memory.peaks = Recent(KEEP_S)
+        memory.peaks = RecentPeak(KEEP_S)
         memory.peaks.add(memory.needed, r.now)
         if memory.denied and r.now - memory.denied[0] < EXPLAINS_S:
             why = f"its request was denied: {memory.denied[1]}"
@@ -90,12 +98,18 @@ class MemoryAllocator:
         self.settle(r)
 
     def tick(self, r: Round) -> None:
-        for member in r.reachable:
-            self._reclaim(r, member)
+        app = r.app
+        # Those that joined together are not all due together for ever.
+        most = ceil(len(app.members) * LOOKS * TICK_S / self._s.reclaim_s)
+        for key in app.memory_due.take(r.now, most):
+            member = app.members.get(key)
+            if member is not None and r.reaches(member) and _has_memory(member):
+                self._reclaim(r, member)
+                app.memory_due.put(key, member.memory.looked_at + self._s.reclaim_s)
         self.settle(r)
 
-    def acknowledged(self, r: Round, member: Member, ack: MemoryAck) -> None:
-        """The kernel was read back after a write."""
+    def acknowledged(self, r: Round, member: Member, ack: MemoryAck) -> bool:
+        """The kernel was read back after a write; whether ``settle`` is due."""
         memory, ledger = member.memory, r.app.memory
         held = ledger[member.key].counted if ack.in_force.max_bytes is None else ack.in_force.max_bytes
         last = ledger.acknowledge(member.key, ack.rev, held)
@@ -103,14 +117,18 @@ class MemoryAllocator:
             memory.ordered, memory.problem = None, ack.error
             memory.needed = ack.needed_bytes
             self._conclude(r, member, ack, ordered)
-        self.settle(r)
+        return True
 
     def settle(self, r: Round) -> None:
         """Something may have become free, or time passed: needs first, then newcomers."""
         ledger = r.app.memory
         if ledger.counted > ledger.omega and not self._cuts_under_way(r):
             self._collect(r, ledger.counted - ledger.omega, None, "Ω was exceeded")
-        asking = [m for m in r.reachable if m.memory.waiting is not None and m.key in ledger]
+        asking = [
+            m
+            for m in r.app.asking.values()
+            if m.memory.waiting is not None and m.key in ledger and r.reaches(m)
+        ]
         for member in sorted(asking, key=lambda m: m.memory.waiting.until if m.memory.waiting else 0.0):
             self._answer(r, member)
         self._admit(r)
@@ -267,16 +285,19 @@ class MemoryAllocator:
     def _admit(self, r: Round) -> None:
         """First limit: what it came with or its fair share, the smaller; never below use and floor."""
         app, now = r.app, r.now
+        if not app.newcomers or now < self._grace_until:
+            return
         waiting = [
             m
-            for m in r.reachable
+            for m in app.newcomers.values()
             if m.memory_wanted
             and m.memory.limit is None
             and not m.memory.releasing
             and m.key not in app.memory
             and m.memory.retry_at <= now
+            and r.reaches(m)
         ]
-        if not waiting or now < self._grace_until:
+        if not waiting:
             return
         fair = app.memory_shares()
         lacking = 0
@@ -358,6 +379,7 @@ class MemoryAllocator:
             # Not admitted: the write failed, or it uses more by now than the order would have left it.
             r.app.memory.forget(member.key)
             memory.limit, memory.retry_at = None, r.now + (RETRY_S if ack.error else ASK_EVERY_S)
+            r.app.look_at(member)
         elif above:
             # It gave less than it was asked for: it needs more than was known here.
             memory.gives_from = r.now + ASK_EVERY_S
@@ -381,9 +403,14 @@ def _has(r: Round, member: Member, need: MemoryNeed) -> int:
     return max(member.memory.limit or 0, min(need.limit_bytes, r.app.memory[member.key].counted))
 
 
+def _has_memory(member: Member) -> bool:
+    """Whether there is anything to take back, or will be."""
+    return member.memory.limit is not None or member.memory_wanted
+
+
 def _as_it_went(wish: Wish, ack: MemoryAck) -> Wish:
     if ack.error:
-        wish = replace(wish, rule="refused", cause=ack.error)
+        wish = msgspec.structs.replace(wish, rule="refused", cause=ack.error)
     if ack.answer_usec:
-        wish = replace(wish, numbers={**wish.numbers, "answer_ms": ack.answer_usec / 1000})
+        wish = msgspec.structs.replace(wish, numbers={**wish.numbers, "answer_ms": ack.answer_usec / 1000})
     return wish

@@ -31,8 +31,7 @@ class Pools:
         return self._rev
 
     def round(self, app: App, now: float, out: list[Instruction]) -> Round:
-        reachable = [m for m in app.members.values() if self._hosts[m.key.host].connected]
-        return Round(app, reachable, now, out)
+        return Round(app, self._hosts, now, out)
 
     def settle(self, apps: Iterable[App], now: float, out: list[Instruction]) -> None:
         """Something may have become free."""
@@ -44,6 +43,7 @@ class Pools:
     def tick(self, apps: Iterable[App], now: float, out: list[Instruction]) -> None:
         for app in apps:
             r = self.round(app, now, out)
+            app.tidy()
             self.cpu.tick(r)
             self.memory.tick(r)
             self._secure(r)

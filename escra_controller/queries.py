@@ -105,11 +105,12 @@ Query = Status | Apps | Ps | Agents | Explain | Events | Set | Forget
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The controller's part among controllers, and what is not well with it."""
+    """The controller's part among controllers, what is not well with it, and how often its tick was late."""
 
     role: str = "leader"
     epoch: int = 0
     problems: Sequence[str] = ()
+    late_ticks: int = 0
 
 
 class Desk:
@@ -229,6 +230,7 @@ class Desk:
             "managed": states.count("managed"),
             "observed": states.count("observe"),
             "policy": engine.settings.name,
+            "late_ticks": standing.late_ticks,
         }
 
     def _row(self, member: Member) -> Row:

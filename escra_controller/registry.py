@@ -20,18 +20,36 @@ class Registry:
     apps: dict[str, App] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     members: dict[MemberKey, Member] = field(default_factory=dict)
+    by_host: dict[str, dict[int, Member]] = field(default_factory=dict)
     kept: dict[tuple[str, str], Bound] | None = None
 
     @classmethod
     def knowing(cls, bounds: BoundRows | None) -> "Registry":
         return cls(kept=None if bounds is None else dict(bounds))
 
+    def on(self, host: str) -> dict[int, Member]:
+        """The containers of one host, by their keys on it."""
+        return self.by_host.get(host, {})
+
+    def add(self, member: Member) -> None:
+        host, key = member.key
+        self.members[member.key] = self.by_host.setdefault(host, {})[key] = member
+
+    def pop(self, key: MemberKey) -> Member | None:
+        member = self.members.pop(key, None)
+        if member is not None:
+            on_host = self.by_host[key.host]
+            del on_host[key.key]
+            if not on_host:
+                del self.by_host[key.host]
+        return member
+
+    def __contains__(self, app: object) -> bool:
+        """Whether it is configured."""
+        return app in self.apps and not self.apps[app].removed
+
     def configured(self) -> set[str]:
         return {name for name, app in self.apps.items() if not app.removed}
-
-    def observed(self) -> set[str]:
-        """Applications whose containers are never written to."""
-        return {name for name, app in self.apps.items() if app.spec.mode == "observe"}
 
     def absent(self) -> set[str]:
         """The hosts from before that are not back."""

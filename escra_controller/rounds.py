@@ -1,26 +1,31 @@
 """One round of decisions about one application, and the record that it leaves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from escra_controller.bounds import NOTHING, Bound
 from escra_controller.events import Decision, Instruction, Resource, Secure
 from escra_controller.policy import Wish
-from escra_controller.state import App, Member
+from escra_controller.state import App, Host, Member
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Round:
-    """``out`` collects the instructions.
-
-    ``reachable`` are the members whose agents are connected: the others keep, and are counted at,
-    what they hold.
-    """
+    """``out`` collects the instructions."""
 
     app: App
-    reachable: Sequence[Member]
+    hosts: Mapping[str, Host]
     now: float
     out: list[Instruction]
+
+    def reaches(self, member: Member) -> bool:
+        """Whether its agent is connected: the others keep, and are counted at, what they hold."""
+        return self.hosts[member.key.host].connected
+
+    @property
+    def reachable(self) -> list[Member]:
+        """All of them: for the rare case that concerns everybody."""
+        return [member for member in self.app.members.values() if self.reaches(member)]
 
     def secure(self, host: str, more: Bound = NOTHING) -> None:
         """See to it that this host may be granted ``more``, soon."""
@@ -32,24 +37,25 @@ class Round:
     ) -> None:
         """A limit moved, or something kept it from moving."""
         decision = self.decision(member, resource, wish, before, after)
-        member.decisions.append(decision)
+        member.keep(decision)
         self.out.append(decision)
 
     def note(self, member: Member, wish: Wish) -> None:
         """A wish for CPU that could not be met is worth a line, once a second; it is no change."""
         last = member.decisions[-1] if member.decisions else None
         if last is None or last.rule != wish.rule or self.now - last.at >= 1:
-            member.decisions.append(self.decision(member, "cpu", wish, member.limit, member.limit))
+            member.keep(self.decision(member, "cpu", wish, member.limit, member.limit))
 
     def decision(
         self, member: Member, resource: Resource, wish: Wish, before: int | None, after: int | None
     ) -> Decision:
+        key, info = member.key, member.info
         return Decision(
             at=self.now,
-            app=member.info.app,
-            host=member.key.host,
-            container=member.info.name,
-            key=member.key.key,
+            app=info.app,
+            host=key.host,
+            container=info.name,
+            key=key.key,
             resource=resource,
             rule=wish.rule,
             cause=wish.cause,

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 import structlog
@@ -76,28 +76,9 @@ class AgentServer:
         self._hello = msgspec.structs.replace(self._hello, epoch=epoch, standby=False)
 
     def dispatch(self, orders: Iterable[Order]) -> None:
-        """Send orders to their agents, those of one host together; for hosts that left they are void."""
-        cpu: dict[str, list[CpuOrder]] = {}
-        memory: dict[str, list[MemoryOrder]] = {}
-        for order in orders:
-            match order:
-                case events.SendTerms(host, terms):
-                    self._send(host, terms)
-                case events.SetLimit(host, key, rev, cpu_milli, burst_milli, aligned):
-                    cpu.setdefault(host, []).append(CpuOrder(key, rev, cpu_milli, burst_milli, aligned))
-                case events.SetMemoryLimit(host, key, rev, max_bytes, margin_bytes):
-                    memory.setdefault(host, []).append(MemoryOrder(key, rev, max_bytes, margin_bytes))
-                case events.DenyNeed(host, key, serial, reason):
-                    self._send(host, DenyMemory(key, serial, reason))
-                case events.ReleaseContainer(host, key, rev):
-                    self._send(host, Release(key, rev))
-        # Memory first: somebody may be waiting for it in the kernel.
-        for host, sizes in memory.items():
-            for start in range(0, len(sizes), MAX_ITEMS):
-                self._send(host, SetMemory(sizes[start : start + MAX_ITEMS]))
-        for host, quotas in cpu.items():
-            for start in range(0, len(quotas), MAX_ITEMS):
-                self._send(host, SetLimits(quotas[start : start + MAX_ITEMS]))
+        """Send orders to their agents; for hosts that left they are void."""
+        for host, message in outgoing(orders):
+            self._send(host, message)
 
     async def attend(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, known: Callable[[], None]
@@ -148,7 +129,7 @@ class AgentServer:
                             continue  # not joined yet, or parted with, and this was still on its way
                         if isinstance(message, Heartbeat) and message.sent_usec:
                             channel.send(Heartbeat(echo_usec=message.sent_usec))
-                        self._deliver(_event(peer.host, message))
+                        self._deliver(event_of(peer.host, message))
 
     def _welcome(self, channel: Channel, peer: Hello) -> bool:
         """Whether it is an agent to go on with."""
@@ -234,7 +215,33 @@ async def _hurry(in_time: asyncio.Event) -> None:
         raise WireError(f"no snapshot within {JOIN_S:g} s") from None
 
 
-def _event(host: str, message: Message) -> Event:
+def outgoing(orders: Iterable[Order]) -> Iterator[tuple[str, Message]]:
+    """The messages that carry these orders, those of one host together."""
+    cpu: dict[str, list[CpuOrder]] = {}
+    memory: dict[str, list[MemoryOrder]] = {}
+    for order in orders:
+        match order:
+            case events.SendTerms(host, terms):
+                yield host, terms
+            case events.SetLimit(host, key, rev, cpu_milli, burst_milli, aligned):
+                cpu.setdefault(host, []).append(CpuOrder(key, rev, cpu_milli, burst_milli, aligned))
+            case events.SetMemoryLimit(host, key, rev, max_bytes, margin_bytes):
+                memory.setdefault(host, []).append(MemoryOrder(key, rev, max_bytes, margin_bytes))
+            case events.DenyNeed(host, key, serial, reason):
+                yield host, DenyMemory(key, serial, reason)
+            case events.ReleaseContainer(host, key, rev):
+                yield host, Release(key, rev)
+    # Memory first: somebody may be waiting for it in the kernel.
+    for host, sizes in memory.items():
+        for start in range(0, len(sizes), MAX_ITEMS):
+            yield host, SetMemory(sizes[start : start + MAX_ITEMS])
+    for host, quotas in cpu.items():
+        for start in range(0, len(quotas), MAX_ITEMS):
+            yield host, SetLimits(quotas[start : start + MAX_ITEMS])
+
+
+def event_of(host: str, message: Message) -> Event:
+    """What a message of a host that has joined means to the engine."""
     match message:
         case Samples(samples):
             return events.SamplesArrived(host, samples)

@@ -1,14 +1,12 @@
 """Dividing what there is: weighted max-min fairness, and who gives when the pool is empty."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """``floor`` is had in any case, ``want`` is never exceeded; ``floor <= want``."""
 
     floor: int
@@ -16,8 +14,7 @@ class Claim:
     weight: int
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(NamedTuple):
     """What a container holds, its fair share, and what it needs (its use plus headroom)."""
 
     limit: int

@@ -1,6 +1,5 @@
 """What the engine knows: hosts, containers, applications.  Data and derived facts, no decisions."""
 
-from collections import deque
 from collections.abc import Container as Having
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -10,11 +9,12 @@ from escra_common.messages import Container, CpuLimit, Heartbeat, Hello, Terms
 from escra_common.units import cores, format_bytes, least_millicores, quota_millicores
 from escra_controller.bounds import ALL_HOSTS, EVERYTHING, NOTHING, Absent, Bound, Bounds
 from escra_controller.demand import Demand
+from escra_controller.due import Due
 from escra_controller.events import AppSpec, Decision
 from escra_controller.ledger import Ledger
 from escra_controller.memory import Memory
 from escra_controller.policy import Rule, Wish
-from escra_controller.recent import Recent
+from escra_controller.recent import RecentPeak, RecentSum
 from escra_controller.sharing import Claim, max_min
 
 DECISIONS_KEPT = 64
@@ -74,10 +74,16 @@ class Member:
     problem: str = ""
     retry_at: float = 0.0
     memory: Memory = field(default_factory=Memory)
-    decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
+    # The latest, oldest first.
+    decisions: list[Decision] = field(default_factory=list)
     # Millicore-seconds that our writes handed out, and the limits that were left behind.
-    refills: Recent = field(default_factory=Recent)
-    limits: Recent = field(default_factory=Recent)
+    refills: RecentSum = field(default_factory=RecentSum)
+    limits: RecentPeak = field(default_factory=RecentPeak)
+
+    def keep(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+        if len(self.decisions) > DECISIONS_KEPT:
+            del self.decisions[0]
 
     @property
     def memory_wanted(self) -> bool:
@@ -101,19 +107,75 @@ class App:
     absent: Absent = field(default_factory=lambda: Absent({}, NOTHING))
     members: dict[MemberKey, Member] = field(default_factory=dict)
     unmet: dict[MemberKey, tuple[Wish, float]] = field(default_factory=dict)
-    refills: Recent = field(default_factory=Recent)
-    counted: Recent = field(default_factory=Recent)
+    # Nobody looks at all members to find a few.  When to look at which, for CPU and for memory; who may be
+    # without a limit that it should have; who may be waiting for an answer about memory.
+    due: Due[MemberKey] = field(default_factory=Due)
+    memory_due: Due[MemberKey] = field(default_factory=Due)
+    newcomers: dict[MemberKey, Member] = field(default_factory=dict)
+    asking: dict[MemberKey, Member] = field(default_factory=dict)
+    refills: RecentSum = field(default_factory=RecentSum)
+    counted: RecentPeak = field(default_factory=RecentPeak)
     # Since the controller began, also of containers that are gone: see Memory.
     oom_averted: int = 0
     shared_at: float = float("-inf")
     secured_at: float = float("-inf")
     # Taken out of the configuration; kept until nothing is counted any more.
     removed: bool = False
+    _claims: dict[MemberKey, Claim] = field(default_factory=dict)
     _fair: dict[MemberKey, int] | None = None
+    _memory_fair: dict[MemberKey, int] | None = None
 
-    def changed(self) -> None:
-        """Who is in it, what they may have, or Ω is another now."""
-        self._fair = None
+    def changed(self, member: Member | None = None) -> None:
+        """Who is in it, what this member may have, or (None) what all of them may have is another now."""
+        self._fair = self._memory_fair = None
+        if member is None:
+            self._claims.clear()
+            for each in self.members.values():
+                self.look_at(each)
+        else:
+            self._claims.pop(member.key, None)
+            self.look_at(member)
+
+    def look_at(self, member: Member) -> None:
+        """At the next tick, whatever its time was: it is not as it was."""
+        if member.key in self.members:
+            self.due.put(member.key, 0.0)
+            self.memory_due.put(member.key, 0.0)
+            if _lacks_limit(member):
+                self.newcomers[member.key] = member
+
+    def forget(self, key: MemberKey) -> None:
+        """No member any more."""
+        if (member := self.members.pop(key, None)) is not None:
+            self.changed(member)
+        for waiting in (self.unmet, self.newcomers, self.asking):
+            waiting.pop(key, None)
+        for ledger in (self.ledger, self.memory):
+            ledger.forget(key)
+
+    def tidy(self) -> None:
+        """Who has been answered is not asked again."""
+        if self.newcomers:
+            self.newcomers = {key: m for key, m in self.newcomers.items() if _lacks_limit(m)}
+        if self.asking:
+            self.asking = {key: m for key, m in self.asking.items() if m.memory.waiting is not None}
+
+    def check(self) -> None:
+        """What is remembered is as it would be found; raises AssertionError."""
+        for ledger in (self.ledger, self.memory):
+            ledger.check()
+            for key in ledger:
+                assert key in self.members, f"{key} is counted, but nobody knows it"
+        for key, member in self.members.items():
+            assert member.state not in ("managed", "releasing") or key in self.ledger
+            assert member.memory.limit is None or key in self.memory
+            assert not _lacks_limit(member) or key in self.newcomers, f"{key} would never be admitted"
+            assert member.memory.waiting is None or key in self.asking, f"{key} would never be answered"
+            claim = Claim(self.floor(member), self.ceiling(member), self.weight(member))
+            assert self.claim(member) == claim, f"the claim of {key} is that of before a change"
+        remembered = self.fair_shares(), self.memory_shares()
+        self._fair = self._memory_fair = None
+        assert remembered == (self.fair_shares(), self.memory_shares()), "the shares are those of before"
 
     @property
     def omega(self) -> Bound:
@@ -186,28 +248,39 @@ class App:
     def weight(self, member: Member) -> int:
         return member.info.weight * self.spec.weight
 
+    def claim(self, member: Member) -> Claim:
+        """Its floor, its ceiling and its weight; remembered until ``changed``."""
+        claim = self._claims.get(member.key)
+        if claim is None:
+            claim = Claim(self.floor(member), self.ceiling(member), self.weight(member))
+            self._claims[member.key] = claim
+        return claim
+
     def fair_shares(self) -> dict[MemberKey, int]:
         """Everybody's weighted share of Ω between floor and ceiling, were all of them to want it.
 
         Remembered until ``changed``: it is asked for with every batch of samples.
         """
         if self._fair is None:
-            claims = {
-                key: Claim(self.floor(m), self.ceiling(m), self.weight(m))
-                for key, m in self.members.items()
-                if m.state in ("managed", "new")
-            }
+            claims = {key: self.claim(m) for key, m in self.members.items() if m.state in ("managed", "new")}
             self._fair = max_min(self.spec.cpu, claims)
         return self._fair
 
     def memory_shares(self) -> dict[MemberKey, int]:
         """The same for memory, in bytes."""
-        claims = {
-            key: Claim(self.memory_floor(m), self.memory_ceiling(m), self.weight(m))
-            for key, m in self.members.items()
-            if m.memory_wanted
-        }
-        return max_min(self.spec.memory, claims)
+        if self._memory_fair is None:
+            claims = {
+                key: Claim(self.memory_floor(m), self.memory_ceiling(m), self.weight(m))
+                for key, m in self.members.items()
+                if m.memory_wanted
+            }
+            self._memory_fair = max_min(self.spec.memory, claims)
+        return self._memory_fair
+
+
+def _lacks_limit(member: Member) -> bool:
+    """Whether it is, or may soon be, without a limit for CPU or memory that it should have."""
+    return member.state == "new" or (member.memory_wanted and member.memory.limit is None)
 
 
 def classify(info: Container, apps: Having[str], observed: Having[str] = ()) -> tuple[State, str]:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from escra_controller.bounds import Bound
 from escra_controller.events import Decision
 from escra_controller.storage.archive import read_decisions, read_history
@@ -102,7 +104,7 @@ class Store:
 
     def record(self, decisions: Iterable[Decision], offset_s: float) -> None:
         """Append to the audit; ``offset_s`` makes their clock's time unix time."""
-        self._worker.append(decisions=[replace(d, at=d.at + offset_s) for d in decisions])
+        self._worker.append(decisions=[msgspec.structs.replace(d, at=d.at + offset_s) for d in decisions])
 
     def sample(self, rows: Iterable[HistoryRow] = (), containers: Iterable[ContainerRow] = ()) -> None:
         """Append to the history of applications and containers."""

@@ -7,7 +7,8 @@ the way, nor of work that was held back in reality.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
+
+import msgspec
 
 from escra_common.messages import Container, OomKilled
 from escra_controller.engine import Engine
@@ -174,4 +175,4 @@ def _imagined(decision: Decision) -> Decision:
     cause = decision.cause
     if decision.rule == "oom-kill":
         cause = cause.replace("the kernel killed", "the kernel would have killed", 1)
-    return replace(decision, cause=cause, observed=True)
+    return msgspec.structs.replace(decision, cause=cause, observed=True)

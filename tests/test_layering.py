@@ -48,6 +48,7 @@ PURE = [
             "bounds",
             "demand",
             "demo.scene",
+            "due",
             "doctor.facts",
             "doctor.judgehost",
             "doctor.judgeservices",

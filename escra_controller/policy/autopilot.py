@@ -14,7 +14,7 @@ no limit for an application: what it asks for beyond Ω the pool refuses, and cu
 from collections import deque
 from math import ceil
 
-from escra_controller.policy.base import Seen, Settings, Wish
+from escra_controller.policy.base import Restless, Seen, Settings, Wish
 from escra_controller.policy.histogram import DecayingHistogram
 
 PERIOD_S = 300.0
@@ -25,7 +25,7 @@ PERCENTILE = 0.95
 MARGIN = 1.15
 
 
-class AutopilotRule:
+class AutopilotRule(Restless):
     def __init__(self, settings: Settings) -> None:
         self._period_s = settings.period_s or PERIOD_S
         self._histogram = DecayingHistogram(HALF_LIVES * self._period_s)

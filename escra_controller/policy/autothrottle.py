@@ -18,7 +18,7 @@ share when others need it.
 from math import ceil
 from statistics import stdev
 
-from escra_controller.policy.base import Seen, Settings, Wish
+from escra_controller.policy.base import Restless, Seen, Settings, Wish
 
 PERIOD_S = 1.0
 HISTORY_S = 5.0
@@ -27,7 +27,7 @@ LEAST_MILLI = 10
 MARGIN = 3.0
 
 
-class AutothrottleRule:
+class AutothrottleRule(Restless):
     def __init__(self, settings: Settings) -> None:
         self._target = settings.throttle_target
         self._margin = MARGIN

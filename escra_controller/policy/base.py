@@ -1,7 +1,6 @@
 """The interface between the engine and its rules."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
 
 import msgspec
@@ -39,8 +38,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     throttle_target: Share = 0.06
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct):
     """What a rule may know.  Amounts in millicores.
 
     ``limit`` is in force or under way, ``fair`` the weighted share of Ω, ``free`` what the pool
@@ -62,18 +60,30 @@ class Seen:
     host_used: Callable[[], float] = lambda: 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, gc=False):
     """The limit a rule wants, and why: ``rule`` is a short stable name, ``cause`` a sentence."""
 
     target: int
     rule: str
     cause: str
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, float] = msgspec.field(default_factory=dict)
     throttled: bool = False
+
+
+class Restless:
+    """A rule that may have something to say at any tick."""
+
+    __slots__ = ()
+
+    def quiet_until(self, seen: Seen, now: float) -> float:
+        return now
 
 
 class Rule(Protocol):
     def decide(self, seen: Seen, now: float) -> Wish | None:
         """What this container should have now; None leaves it as it is."""
+        ...
+
+    def quiet_until(self, seen: Seen, now: float) -> float:
+        """Until when the answer stays None if no sample comes and its limit stays what it is."""
         ...

@@ -33,6 +33,8 @@ class _Mark:
 
 
 class EscraRule:
+    __slots__ = ("_cut", "_raised_at", "_s", "_tight", "_working")
+
     def __init__(self, settings: Settings) -> None:
         self._s = settings
         self._cut: _Mark | None = None  # the limit before the last cut
@@ -51,6 +53,22 @@ class EscraRule:
         if idle_s := seen.demand.idle_for(now):
             return self._rest(seen, idle_s) if idle_s >= self._s.idle_s else None
         return self._shrink(seen, now)
+
+    def quiet_until(self, seen: Seen, now: float) -> float:
+        latest = seen.demand.latest
+        if latest is None or self._working is not None:
+            return float("inf")
+        if idle_s := seen.demand.idle_for(now):
+            return now + self._s.idle_s - idle_s if seen.limit > seen.floor else float("inf")
+        cut_at = self._cut.at if self._cut else float("-inf")
+        paced = max(cut_at + self._s.shrink_every_s, self._raised_at + self._s.shrink_window_s)
+        if paced > now:
+            return paced
+        if latest.end > now - self._s.shrink_window_s:
+            return now  # the window still moves over what was seen
+        if self._tight is not None and self._tight.at + self._s.remember_s >= now:
+            return self._tight.at + self._s.remember_s
+        return float("inf")
 
     def _grow(self, seen: Seen, now: float) -> Wish | None:
         throttled = seen.demand.mean_throttled(self._s.window)

@@ -13,7 +13,7 @@ is above a fair share when others need it.
 
 from collections import deque
 
-from escra_controller.policy.base import Seen, Settings, Wish
+from escra_controller.policy.base import Restless, Seen, Settings, Wish
 
 PERIOD_S = 1.0
 UP, DOWN = 1.2, 0.8
@@ -23,7 +23,7 @@ COOLING = 0.9 * OVERLOAD
 NODE_SAMPLES = 5
 
 
-class KoordinatorRule:
+class KoordinatorRule(Restless):
     def __init__(self, settings: Settings) -> None:
         self._decided_at: float | None = None
         self._node: deque[float] = deque(maxlen=NODE_SAMPLES)

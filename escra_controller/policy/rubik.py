@@ -15,7 +15,7 @@ the rule would be no rule.  It knows no limit for an application: own limits mus
 pool refuses what is beyond, and cuts who is above a fair share when others need it.
 """
 
-from escra_controller.policy.base import Seen, Settings, Wish
+from escra_controller.policy.base import Restless, Seen, Settings, Wish
 
 PERIOD_S = 0.1
 HIGH, ALARM = 0.6, 0.8
@@ -26,7 +26,7 @@ CYCLES = 59
 GRADUAL = 3.0
 
 
-class RubikRule:
+class RubikRule(Restless):
     def __init__(self, settings: Settings) -> None:
         pass
 

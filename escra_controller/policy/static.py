@@ -9,3 +9,6 @@ class StaticRule:
 
     def decide(self, seen: Seen, now: float) -> Wish | None:
         return None
+
+    def quiet_until(self, seen: Seen, now: float) -> float:
+        return float("inf")

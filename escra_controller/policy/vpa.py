@@ -12,7 +12,7 @@ from the history before (``recommendation``).  It knows no limit for an applicat
 
 from math import ceil
 
-from escra_controller.policy.base import Seen, Settings, Wish
+from escra_controller.policy.base import Restless, Seen, Settings, Wish
 from escra_controller.policy.histogram import DecayingHistogram
 
 PERIOD_S = 60.0
@@ -25,7 +25,7 @@ SETTLED_S = 12 * 3600.0
 SIGNIFICANT = 0.1
 
 
-class VpaRule:
+class VpaRule(Restless):
     def __init__(self, settings: Settings) -> None:
         self._period_s = settings.period_s or PERIOD_S
         self._histogram = DecayingHistogram(HALF_LIFE_S)

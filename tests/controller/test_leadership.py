@@ -55,6 +55,8 @@ def test_a_standby_is_promoted_above_all_that_it_heard_of_and_stays_so(tmp_path:
         assert standby.role == "standby"
         standby.met(agent("h1", epoch=6, leader="old"))
         standby.promote(["h2"])
+        assert standby.role == "standby"  # until that is on disk
+        await standby.lead()
         assert (standby.role, standby.epoch) == ("leader", 7)
         with pytest.raises(Refused, match="leads already, with epoch 7"):
             standby.promote([])

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def test_what_is_no_question_is_refused(tmp_path: Path) -> None:
 
 def test_decisions_that_only_would_have_been_say_so(tmp_path: Path) -> None:
     with opened(tmp_path) as (store, _):
-        store.record([decision(1), replace(decision(2), observed=True)], 0.0)
+        store.record([decision(1), msgspec.structs.replace(decision(2), observed=True)], 0.0)
     with opened(tmp_path) as (store, _):
         rows = answered(store, {"op": "audit", "container": "web", "rule": "throttled", "after": 0})
         assert [(event["number"], event["observed"]) for event in rows] == [(1, False), (2, True)]

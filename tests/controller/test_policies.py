@@ -1,10 +1,10 @@
 """The peers' rules against numbers worked out by hand from their descriptions."""
 
-import dataclasses
 import doctest
 import sys
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from escra_common.messages import CpuLimit, Sample
@@ -54,9 +54,9 @@ class Container:
             0,
         )
         self.demand.observe(self.sample, self.now)
-        wish = self.rule.decide(dataclasses.replace(self.seen, host_used=lambda: host_used), self.now)
+        wish = self.rule.decide(msgspec.structs.replace(self.seen, host_used=lambda: host_used), self.now)
         if wish is not None:
-            self.seen = dataclasses.replace(self.seen, limit=wish.target)
+            self.seen = msgspec.structs.replace(self.seen, limit=wish.target)
         return wish
 
     def run(self, periods: int, used: float, throttled: bool = False, host_used: float = 0) -> list[int]:
@@ -129,7 +129,7 @@ def test_autopilot_is_quick_to_rise_and_slow_to_fall() -> None:
     """Seconds of 1000, then of 100: as long as 95 % of the load is in the high ones, 1016.28 + 15 %."""
     container = Container("autopilot", period_s=1.0)
     assert container.run(25, 1000)[-1] == 1169
-    container.seen = dataclasses.replace(container.seen, limit=500)
+    container.seen = msgspec.structs.replace(container.seen, limit=500)
     fell = container.run(200, 100)
     assert set(fell[:12]) == {1169}
 
@@ -176,7 +176,7 @@ def test_rubik_grows_by_the_time_lost_but_by_no_more_than_one_percent_of_the_nod
 
 def test_rubik_falls_slowly_from_60_percent_on_and_not_below_its_own() -> None:
     container = Container("rubik")
-    container.seen = dataclasses.replace(container.seen, limit=1500)
+    container.seen = msgspec.structs.replace(container.seen, limit=1500)
     # (70 - 60) / (80 - 60) * 0.1 * 500 = 25
     wish = container.step(100, host_used=2800)
     assert wish is not None

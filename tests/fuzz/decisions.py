@@ -90,7 +90,7 @@ def _deliver(heart: Engine, session: Session, stream: bytes, now: float) -> None
                 _follow(heart, events.AgentLeft("h1", reason), now)
             case _:
                 assert session.peer is not None
-                _follow(heart, server._event(session.peer.host, message), now)
+                _follow(heart, server.event_of(session.peer.host, message), now)
 
 
 def _follow(heart: Engine, event: events.Event, now: float) -> None:

@@ -114,6 +114,8 @@ class Machine(Host):
         super().__init__(world, name, clock)
         self.banded, self.cpus, self.memory_bytes = banded, cpus, memory_bytes
         self.boots = 0
+        # When its agent last found or lost its controller.
+        self.turned_at = float("-inf")
         self.disk: dict[str, bytes] = {}
         self.disk_full = False
         self.groups: dict[int, Group] = {}
@@ -137,8 +139,15 @@ class Machine(Host):
         config = SimulatedConfig(
             controller=Addresses(self._addresses), host=self.name, systemd=SystemdConfig(follow=False)
         )
-        self.daemon = Agent(Path("agent.toml"), config)
-        await self.daemon.run()
+        self.daemon = agent = Agent(Path("agent.toml"), config)
+        turned = agent._link._turned
+
+        def note(up: bool) -> None:
+            self.turned_at = self.world.clockwork.now
+            turned(up)
+
+        agent._link._turned = note
+        await agent.run()
 
     def tracked(self, key: int) -> Tracked | None:
         """What the living agent knows of a container."""

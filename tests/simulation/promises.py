@@ -20,6 +20,8 @@ MARGIN_BYTES = 2 * MIB - PAGE
 ROOM_BYTES = 40 * MIB
 # An order is answered within this time once all is calm.
 PENDING_S = 2.5
+# Who has only just found a controller, or changes to another, may find a container in need.
+TURNED_S = 1.0
 # Memory that was set free is known, taken back and granted within this time.
 FREED_S = 2.0
 
@@ -107,7 +109,7 @@ class Promises:
         # What another one leaves behind is shared out within a second or two.
         since = world.clockwork.now - self._freed_at.get(group.app, float("-inf"))
         self.freed(group.app)
-        if since < FREED_S:
+        if since < FREED_S or world.clockwork.now - world.machines[group.host].turned_at < TURNED_S:
             return
         if app is None or not world.calm() or group.memory_ours is None:
             return
