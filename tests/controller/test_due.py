@@ -43,4 +43,4 @@ def test_sum_and_peak_of_the_last_second(steps: list[tuple[int, float]]) -> None
         all_of_them.append((now, amount))
         recent = [a for at, a in all_of_them if at > now - 1.0]
         assert (total.total(now), peak.peak(now)) == (sum(recent), max(recent))
-    assert (total.total(now + 1), peak.peak(now + 1)) == (0, 0)
+    assert (total.total(now + 2), peak.peak(now + 2)) == (0, 0)
