@@ -186,3 +186,27 @@ def test_without_notices_nobody_rests(
             other.close()
 
     run(scene())
+
+
+def test_a_sample_belongs_to_the_last_order_that_was_written(cgroup: KernelCgroup, tmp_path: Path) -> None:
+    """What is seen while an aligned order waits for its boundary is due to the limit before it."""
+
+    async def scene() -> None:
+        async with ticking(cgroup, tmp_path) as agent:
+            agent.manage(300, 64 * MIB)
+            cgroup.start("/bin/sh", "-c", "while :; do :; done")
+            for _ in range(4):
+                await agent.tick()
+            agent.keeper.obey(SetLimits([CpuOrder(agent.tracked.key, 2, 200, 0, aligned=True)]))
+            agent.sent.clear()
+            await agent.tick()
+            assert {sample.rev for batch in agent.samples for sample in batch.samples} == {1}
+            end = time.monotonic() + 2
+            while agent.keeper.poll_boundaries():
+                assert time.monotonic() < end
+                await asyncio.sleep(0.002)
+            agent.sent.clear()
+            await agent.tick()
+            assert {sample.rev for batch in agent.samples for sample in batch.samples} == {2}
+
+    run(scene())
