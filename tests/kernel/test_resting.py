@@ -53,7 +53,7 @@ class Ticking:
         return tracked
 
     @property
-    def samples(self) -> list[Message]:
+    def samples(self) -> list[Samples]:
         return [message for message in self.sent if isinstance(message, Samples)]
 
     async def tick(self) -> None:
@@ -148,7 +148,6 @@ def test_one_that_works_is_reported_at_once_and_undiluted(cgroup: KernelCgroup, 
             await agent.tick()
             assert not agent.tracked.resting
             (samples,) = agent.samples
-            assert isinstance(samples, Samples)
             before, after = samples.samples
             assert before.usage_usec < after.usage_usec
             # Five ticks of rest are not part of it.  A busy machine may be late, but not by that much.
