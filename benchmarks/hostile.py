@@ -2,8 +2,9 @@
 
 A controller under TLS on a host of its own, an honest agent with 100 containers on another (speaker.py), and
 on a third one who attacks (attacker.py), from sixteen addresses.  ``decision_ms``: from the honest agent's
-sample leaving to its order arriving; ``join_ms``: how long it took to join, meanwhile; ``rss_mib``: the most
-memory that the controller was seen to hold; ``connected``: how often the attacker got through to it.
+sample leaving to its order arriving; ``raises`` and ``cuts``: how many orders it got of each kind;
+``join_ms``: how long it took to join, meanwhile; ``rss_mib``: the most memory that the controller was seen to
+hold; ``connected``: how often the attacker got through to it.
 """
 
 import json
@@ -21,7 +22,7 @@ import psutil
 from benchmarks.attacker import ATTACKS, EVIL, HONEST
 from benchmarks.network import Network, running_network
 from benchmarks.numbers import summary_ms
-from benchmarks.world import PORT, START_S, Daemon
+from benchmarks.world import POLICY, PORT, START_S, Daemon
 from escra_common.tls import TlsConfig
 from escra_controller.client import QueryError, query
 from tests.pki_files import Authority, section
@@ -61,7 +62,7 @@ class Scene:
         (folder / "controller.toml").write_text(
             f'state_dir = "{folder}"\ngrace_s = 0\n'
             f'[listen]\nagents = "{self._address}:{PORT}"\ncontrol = "{self._control}"\nmetrics = ""\n{tls}'
-            '[apps.bench]\ncpu = 900\ncpu_max = 4\nmemory = "1GiB"\n'
+            f'{POLICY}[apps.bench]\ncpu = 900\ncpu_max = 4\nmemory = "1GiB"\n'
         )
         run = [sys.executable, "-m", "escra_controller.daemon", "run", "--config", "controller.toml"]
         self.controller = Daemon("controller", CONTROLLER, [*network.enter(CONTROLLER), *run], folder)
@@ -101,6 +102,8 @@ class Scene:
         row = {
             "kind": kind,
             "decision_ms": summary_ms(said["delays_s"]),
+            "raises": said["raises"],
+            "cuts": said["cuts"],
             "join_ms": round(said["join_s"] * 1000, 1),
             "rss_mib": round(rss / 2**20, 1),
             "connected": connected,
