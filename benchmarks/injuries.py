@@ -5,6 +5,7 @@ Each takes a world that is well and ends when the fault is over; what is to be w
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -156,8 +157,23 @@ def promote_after_death(world: World, durations: Durations) -> Healed:
 
 def promote_while_parted(world: World, durations: Durations) -> Healed:
     """The leader lives on with one host, on the other side; it is ended when they see each other again."""
-    old, there = world.leader, world.plan.hosts[0]
-    world.network.part(old, there)
+    world.network.part(world.leader, world.plan.hosts[0])
+    return _promote_beside_another(world, durations)
+
+
+def promote_stranger(world: World, durations: Durations) -> Healed:
+    """The same, with a standby that was made anew meanwhile, and has never met that host."""
+    standby = world.daemons[world.other_controller]
+    standby.stop()
+    world.network.part(world.leader, world.plan.hosts[0])
+    shutil.rmtree(standby.state)
+    standby.state.mkdir()
+    standby.start()
+    return _promote_beside_another(world, durations)
+
+
+def _promote_beside_another(world: World, durations: Durations) -> Healed:
+    old = world.leader
     world.sleep(durations.full_s)
     _promote(world)
     world.sleep(durations.part_s)
@@ -169,7 +185,7 @@ def promote_while_parted(world: World, durations: Durations) -> Healed:
 
 
 def _promote(world: World) -> float:
-    world.leader = next(name for name in world.plan.controllers if name != world.leader)
+    world.leader = world.other_controller
     at = time.monotonic()
     world.ask("promote")
     return at
@@ -215,6 +231,7 @@ KINDS = (
     Kind("kill9-controller-parted", kill_controller_while_parted, often=False, long=True),
     Kind("disk-full", fill_disks, often=False, plan=Plan(disk_mib=8)),
     Kind("promote-dead", promote_after_death, often=False, plan=TWO_CONTROLLERS, spent=True),
+    Kind("promote-stranger", promote_stranger, often=False, long=True, plan=TWO_CONTROLLERS, spent=True),
     Kind("promote-parted", promote_while_parted, often=False, long=True, plan=TWO_CONTROLLERS, spent=True),
 )
 

@@ -87,6 +87,10 @@ class Daemon:
             raise
 
     @property
+    def state(self) -> Path:
+        return self.folder / "state" / self.host
+
+    @property
     def log(self) -> Path:
         return self.folder / f"{self.host}.log"
 
@@ -171,6 +175,10 @@ class World:
     def state(self) -> Path:
         """Every daemon's state is below."""
         return self.folder / "state"
+
+    @property
+    def other_controller(self) -> str:
+        return next(name for name in self.plan.controllers if name != self.leader)
 
     def ask(self, op: str, **arguments: Any) -> Any:
         return query(self.folder / f"{self.leader}.sock", {"op": op, **arguments}, timeout=5.0)
@@ -367,5 +375,5 @@ def _controller(world: World, name: str) -> str:
 def _add(world: World, kind: Literal["agent", "controller"], host: str, top: str, tables: str) -> None:
     (world.folder / f"{host}.toml").write_text(f'state_dir = "{world.state}/{host}"\n{top}{tables}')
     run = [sys.executable, "-m", f"escra_{kind}.daemon", "run", "--config", f"{host}.toml"]
-    (world.state / host).mkdir()
     world.daemons[host] = Daemon(kind, host, [*world.network.enter(host), *run], world.folder)
+    world.daemons[host].state.mkdir()
