@@ -83,9 +83,11 @@ class Scene:
         victim = psutil.Process(self.controller.process.pid)
         cpu_before, logged_before = sum(victim.cpu_times()[:2]), self.controller.log.stat().st_size
         attacker = self._start(EVIL, "attacker", kind, seconds + 2 * AROUND_S, self._sources)
+        started = [attacker]
         try:
             time.sleep(AROUND_S)
             honest = self._start(HONEST, "speaker", HONEST, seconds, [], CONTAINERS)
+            started.append(honest)
             rss = 0
             while honest.poll() is None:
                 rss = max(rss, victim.memory_info().rss)
@@ -97,8 +99,9 @@ class Scene:
             said = json.loads(honest.communicate()[0])
             connected = int(attacker.communicate(timeout=START_S)[0])
         finally:
-            attacker.kill()
-            attacker.wait()
+            for process in started:
+                process.kill()
+                process.wait()
         row = {
             "kind": kind,
             "decision_ms": summary_ms(said["delays_s"]),

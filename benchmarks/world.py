@@ -58,6 +58,7 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """In a session of its own: Ctrl-C is for the benchmark, which ends it in its turn."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -65,6 +66,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
                 preexec_fn=lambda: os.nice(-10) and None,  # as its unit sets it
             )
 
