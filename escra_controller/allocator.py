@@ -110,9 +110,14 @@ class Allocator:
             if member.state != "managed" or limit is None:
                 continue
             # What is seen while a raise is under way belongs to the limit before it.  A cut under
-            # way that hurts already, though, is better taken back at once.
-            if app.ledger[member.key].pending and not (sampled and _cutting(member) and demand.throttled()):
-                continue
+            # way that hurts already, though, is better taken back at once; and when it was not even
+            # written yet, it is the limit before it that hurts.
+            entry = app.ledger[member.key]
+            if entry.pending:
+                if not (sampled and _cutting(member) and demand.throttled()):
+                    continue
+                if demand.latest is not None and demand.latest.rev != member.last_rev:
+                    limit = max(limit, self._affordable(entry.held))
             floor, ceiling, _ = app.claim(member)
             fair_share = fair[member.key]
             seen = Seen(
