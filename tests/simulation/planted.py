@@ -187,7 +187,7 @@ PLANTS = {
     ),
     "absent-not-reserved": Plant(
         "after a restart, hosts that have not come back yet are not counted at their bounds",
-        ((Absent, "reserved", _property(lambda absent: NOTHING)),),
+        ((Absent, "reserved", _always(NOTHING)),),
     ),
     "beyond-the-bound": Plant(
         "limits grow beyond what is durable: after a crash absent hosts hold more than is counted",
