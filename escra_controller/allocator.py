@@ -223,7 +223,7 @@ class Allocator:
         waiting = [
             m
             for m in app.newcomers.values()
-            if m.state == "new" and m.key not in app.ledger and m.retry_at <= now and r.reaches(m)
+            if m.state == "new" and m.key not in app.ledger and m.retry_at <= now and r.admits(m)
         ]
         if not waiting:
             return
