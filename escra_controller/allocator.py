@@ -106,9 +106,10 @@ class Allocator:
         host_used = _used_by_host(app)
         growing: dict[MemberKey, tuple[Wish, float]] = {}
         for member in members:
-            limit, demand = member.limit, member.demand
-            if member.state != "managed" or limit is None:
+            ordered, demand = member.limit, member.demand
+            if member.state != "managed" or ordered is None:
                 continue
+            limit = ordered
             # What is seen while a raise is under way belongs to the limit before it.  A cut under
             # way that hurts already, though, is better taken back at once; and when it was not even
             # written yet, it is the limit before it that hurts.
@@ -133,7 +134,7 @@ class Allocator:
                 continue
             app.due.put(member.key, r.now)
             target = max(floor, min(ceiling, wish.target))
-            if target < member.limit:
+            if target < ordered:
                 app.unmet.pop(member.key, None)
                 self._order(r, member, target, wish)
                 free = self._affordable(app.ledger.free)
