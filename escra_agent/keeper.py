@@ -99,7 +99,7 @@ class Keeper:
             c.nr_throttled,
             c.throttled_usec,
             tracked.cgroup.writes,
-            tracked.plan.rev,
+            tracked.plan.obeyed_rev,
         )
 
     # ---- orders --------------------------------------------------------------------
@@ -191,6 +191,7 @@ class Keeper:
         for tracked, limit in ranked:
             try:
                 acks.append(Ack(tracked.key, tracked.plan.rev, self._write(tracked, limit)))
+                tracked.plan.obeyed()
             except CgroupGone:
                 self.gone.append(tracked)
             except EscraError as error:

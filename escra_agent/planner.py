@@ -36,17 +36,20 @@ class Waiting:
 
 
 class Plan:
-    """``wanted`` is the limit we stand for, None while the container is not managed."""
+    """``wanted`` is the limit we stand for, None while the container is not managed.
+
+    ``rev`` is the revision of the last order, ``obeyed_rev`` that of the last one that was written.
+    """
 
     def __init__(self, held: CpuLimit | None) -> None:
         self.wanted = held
         self.waiting: Waiting | None = None
-        self.rev = 0
+        self.rev = self.obeyed_rev = 0
 
     def new_controller(self) -> None:
         """Another connection, another order book: what was still waiting is void."""
         self.waiting = None
-        self.rev = 0
+        self.rev = self.obeyed_rev = 0
 
     def take(self, order: CpuOrder, counters: Counters, now: float, *, idle: bool) -> CpuLimit | None:
         """The limit to write now, or None when it must wait or is out of date.
@@ -97,6 +100,10 @@ class Plan:
     def wrote(self, in_force: CpuLimit) -> None:
         """What the kernel held after our write."""
         self.wanted = in_force
+
+    def obeyed(self) -> None:
+        """The last order was written: what is seen from now on belongs to it."""
+        self.obeyed_rev = self.rev
 
     def repair(self, in_force: CpuLimit) -> CpuLimit | None:
         """The limit to write again because somebody else changed it; None when all is well."""

@@ -110,9 +110,14 @@ class Allocator:
             if member.state != "managed" or limit is None:
                 continue
             # What is seen while a raise is under way belongs to the limit before it.  A cut under
-            # way that hurts already, though, is better taken back at once.
-            if app.ledger[member.key].pending and not (sampled and _cutting(member) and demand.throttled()):
-                continue
+            # way that hurts already, though, is better taken back at once; and when it was not even
+            # written yet, it is the limit before it that hurts.
+            entry = app.ledger[member.key]
+            if entry.pending:
+                if not (sampled and _cutting(member) and demand.throttled()):
+                    continue
+                if demand.latest is not None and demand.latest.rev != member.last_rev:
+                    limit = max(limit, self._affordable(entry.held))
             floor, ceiling, _ = app.claim(member)
             fair_share = fair[member.key]
             seen = Seen(
@@ -128,7 +133,7 @@ class Allocator:
                 continue
             app.due.put(member.key, r.now)
             target = max(floor, min(ceiling, wish.target))
-            if target < limit:
+            if target < member.limit:
                 app.unmet.pop(member.key, None)
                 self._order(r, member, target, wish)
                 free = self._affordable(app.ledger.free)
@@ -218,7 +223,7 @@ class Allocator:
         waiting = [
             m
             for m in app.newcomers.values()
-            if m.state == "new" and m.key not in app.ledger and m.retry_at <= now and r.reaches(m)
+            if m.state == "new" and m.key not in app.ledger and m.retry_at <= now and r.admits(m)
         ]
         if not waiting:
             return

@@ -14,6 +14,8 @@ from escra_common.units import MAX_BYTES, MAX_MILLICORES
 ALL_HOSTS = ""
 # A bound for whatever application: of a host that is known by name only.
 ALL_APPS = "*"
+# The first part of the name for a host of which only that it is there is known.
+NAMELESS = "unknown-"
 # A bound has room for half of what is held more, and for this part of the application.
 HEADROOM = 8
 # It is raised when less than this part of the application is left below it, and lowered from twice its size.
@@ -108,29 +110,37 @@ class Absent:
     """Hosts that were there before a restart and have not come back: what they may hold of one application.
 
     Together they hold no more than the application had, less what those that are back brought with them.
+    Of hosts that are known by name only another controller may be the leader still: as long as one of them is
+    away the others share what those that are back brought, whatever Ω has become meanwhile.
     """
 
     def __init__(self, bounds: Mapping[str, Bound], altogether: Bound) -> None:
         self._bounds = dict(bounds)
-        self._most = altogether
+        self._altogether = altogether
+        self._brought = NOTHING
         self._been_back: set[str] = set()
 
-    @property
-    def reserved(self) -> Bound:
+    def reserved(self, omega: Bound) -> Bound:
         total = NOTHING
         for bound in self._bounds.values():
             total = total.plus(bound)
-        return total.least(self._most)
+        by_name_only = EVERYTHING in self._bounds.values()
+        most = omega.most(self._altogether) if by_name_only else self._altogether
+        return total.least(most.less(self._brought))
 
     def awaits(self, host: str) -> bool:
         return host in self._bounds
+
+    def expect(self, host: str, bound: Bound) -> None:
+        """There is another one."""
+        self._bounds[host] = bound
 
     def joined(self, host: str, held: Bound) -> None:
         """What it brings the first time was part of the sum; what it brings later was granted since."""
         self._bounds.pop(host, None)
         if host not in self._been_back:
             self._been_back.add(host)
-            self._most = self._most.less(held)
+            self._brought = self._brought.plus(held)
 
     def forgotten(self, host: str) -> None:
         """A person, or its lease, says that it holds nothing any more."""

@@ -91,9 +91,10 @@ class Engine:
                 self._absence.tick(now, out)
                 self._pools.tick(list(self.apps.values()), now, out)
             case AgentJoined(hello, containers):
+                it_was = self._absence.expect(hello, out)
                 self._membership.joined(hello, containers, now, out)
                 self._absence.tell(hello.host, out)
-                self._absence.back(hello.host, now, out)
+                self._absence.back(hello.host, it_was, now, out)
                 self._settle_all(now, out)
             case AgentLeft(host, reason):
                 self._membership.left(host, reason)
@@ -219,6 +220,11 @@ class Engine:
 
     # ---- applications --------------------------------------------------------------
 
+    @property
+    def host_count(self) -> int:
+        """Of all that may hold something."""
+        return self._absence.count
+
     def absent_hosts(self) -> set[str]:
         """Hosts that were there before a restart, and have not come back."""
         return self._registry.absent()
@@ -286,6 +292,7 @@ class Engine:
     def _apply_spec(self, app: App, spec: AppSpec) -> None:
         app.spec = spec
         app.changed()
+        app.reserve()
         if app.ledger.omega != spec.cpu:
             app.ledger.resize(spec.cpu)
         if app.memory.omega != spec.memory:

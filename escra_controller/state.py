@@ -55,6 +55,9 @@ class Host:
     sent: Terms | None = None
     terms: Terms | None = None
     lapsed: set[str] = field(default_factory=set)
+    # Another controller, were it to lead, might not know of this host: nobody there gets a first limit.
+    strange: bool = False
+    unmet: bool = False
 
 
 @dataclass(slots=True)
@@ -204,7 +207,7 @@ class App:
 
     def reserve(self) -> None:
         """Count what absent hosts may hold."""
-        self.ledger.reserved, self.memory.reserved = self.absent.reserved
+        self.ledger.reserved, self.memory.reserved = self.absent.reserved(self.omega)
 
     def floor(self, member: Member) -> int:
         info = member.info

@@ -85,6 +85,22 @@ def test_a_cut_that_hurts_is_undone_at_once() -> None:
     assert before is not None
 
 
+def test_throttled_before_a_cut_is_written_it_gets_more_than_it_had() -> None:
+    w, (busy, _) = world(500, 0)
+    while busy.held == 1500:
+        w.tick()
+    while w.decisions[-1].rule != "shrink" or w.decisions[-1].before != busy.held:
+        w.settle()
+        w.tick(settle=False)
+    before = busy.held
+    busy.want = before + 200
+    w.tick(settle=False)  # the cut is still under way
+    w.tick(settle=False)
+    w.settle()
+    assert busy.held > before
+    assert "undo" not in w.rules(busy)
+
+
 def test_a_level_that_throttled_is_not_cut_to_again_while_the_work_goes_on() -> None:
     w, (busy, _) = world(500, 0)
     w.run(4)

@@ -94,6 +94,10 @@ class Promises:
         connected = [host for host in engine.hosts.values() if host.connected]
         if len(connected) < len(self._world.machines):
             return float("inf")
+        for group in self._world.groups():
+            member = engine.members.get(MemberKey(group.host, group.key))
+            if group.app == app and member is not None and member.info.app != app:
+                return float("inf")  # nobody has told of its move yet: orders of the old one are under way
         return (known.ledger if resource == "cpu" else known.memory).counted
 
     # ---- promise 2 -----------------------------------------------------------------
