@@ -147,10 +147,11 @@ class Controller:
         log.info("leading", kind="leading", reason=f"epoch {self._leadership.epoch}")
 
     def _met(self, agent: Hello) -> None:
-        epoch = self._leadership.epoch
-        self._leadership.met(agent)
-        if self._leadership.epoch != epoch:
-            self._server.lead(self._leadership.epoch)
+        leadership = self._leadership
+        epoch = leadership.epoch
+        leadership.met(agent)
+        if leadership.epoch != epoch and leadership.role == "leader":
+            self._server.lead(leadership.epoch)
 
     def _count_hosts(self) -> int:
         return self._engine.host_count

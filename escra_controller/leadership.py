@@ -111,9 +111,10 @@ class Leadership:
         if agent.epoch > self._highest:
             self._highest = agent.epoch
             if self.lost and agent.leader == self._host and self._store is not None:
-                # Its own leadership, from before it lost its memory; the agent comes again in a moment.
+                # Its own leadership, from before it lost its memory, and with it perhaps that a person had
+                # promoted it; the agent comes again in a moment.
                 self.epoch = agent.epoch
-                self._store.lead(self.epoch, True)
+                self._store.lead(self.epoch, True, self._rise)
         if self.role == "standby":
             self._remember(agent.host)
         elif self.role == "leader":

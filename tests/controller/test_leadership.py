@@ -71,6 +71,25 @@ def test_a_standby_is_promoted_above_all_that_it_heard_of_and_stays_so(tmp_path:
     asyncio.run(scene())
 
 
+def test_a_promoted_standby_that_lost_its_memory_is_told_by_its_agents(tmp_path: Path) -> None:
+    async def scene() -> None:
+        promoted = begun(tmp_path, standby=True)
+        promoted.promote(["h1"])
+        await promoted.lead()
+        promoted.close()
+        (tmp_path / "controller.db").write_bytes(b"nonsense" * 1000)
+        again = begun(tmp_path, standby=True)
+        assert (again.role, bool(again.lost)) == ("standby", True)
+        again.met(agent("h2", epoch=3, leader="elsewhere"))
+        assert again.role == "standby"
+        again.met(agent("h1", epoch=7, leader="ctl"))
+        await asyncio.wait_for(again.lead(), 5)
+        assert (again.role, again.epoch) == ("leader", 7)
+        again.close()
+
+    asyncio.run(scene())
+
+
 def test_one_leads_and_the_other_waits(tmp_path: Path) -> None:
     async def scene() -> None:
         first = begun(tmp_path)
