@@ -233,9 +233,9 @@ PLANTS = {
         "leaders",
     ),
     "epoch-forgotten": Plant(
-        "an agent that restarts does not know any more whom it followed",
+        "an agent that restarts does not know any more whom it followed, and on what terms",
         ((StandingFile, "__init__", _then(_forget_epoch)),),
-        "leaders",
+        LEASES,
     ),
     "strangers-unknown": Plant(
         "a standby that was promoted does not wait for a host that it has never met, and that holds limits",
