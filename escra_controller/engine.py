@@ -193,6 +193,7 @@ class Engine:
         """Once for all that were read back together: what may have become free is dealt out."""
         rounds: dict[str, Round] = {}
         for ack in acks:
+            self._obeyed(host, ack)
             for r, member in self._member(host, ack.key, now, out):
                 if member.key not in r.app.ledger:
                     continue
@@ -203,11 +204,16 @@ class Engine:
         for r in rounds.values():
             self._pools.cpu.settle(r)
 
+    def _obeyed(self, host: str, ack: Ack | MemoryAck) -> None:
+        if member := self._registry.on(host).get(ack.key):
+            self._membership.obeyed(member, ack)
+
     def _memory_applied(
         self, host: str, acks: Iterable[MemoryAck], now: float, out: list[Instruction]
     ) -> None:
         rounds: dict[str, Round] = {}
         for ack in acks:
+            self._obeyed(host, ack)
             for r, member in self._member(host, ack.key, now, out):
                 if member.key not in r.app.memory:
                     continue

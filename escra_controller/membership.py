@@ -62,6 +62,8 @@ class Membership:
             host.connected, host.reason = False, reason
         for member in self._all.on(name).values():
             self._forget_wishes(member)
+            if member.unreleased is not None:
+                member.info, member.unreleased = member.unreleased, None
 
     # ---- containers ----------------------------------------------------------------
 
@@ -76,7 +78,7 @@ class Membership:
             self._all.add(member)
         elif member.info.app != info.app:
             self._drop_from_app(member, now, out)
-        member.info = info
+        member.info, member.unreleased = info, None
         hello = self._all.hosts[host].hello
         member.host_milli, member.host_bytes = 1000 * hello.cpus, hello.memory_bytes
         self.place(member, out, snapshot=snapshot)
@@ -132,10 +134,20 @@ class Membership:
             member.state = "releasing" if counted else state
             member.limit = memory.limit = None
             memory.releasing = app is not None and member.key in app.memory
+            member.unreleased = member.info if app is None else None
             member.info = msgspec.structs.replace(_unmanaged_memory(member.info), managed=False)
             member.last_rev = memory.last_rev = self._pools.next_rev()
             # A host that is away hears it when it is back: its snapshot says that it still holds.
             out.append(ReleaseContainer(*member.key, member.last_rev))
+
+    def obeyed(self, member: Member, ack: Ack | MemoryAck) -> None:
+        """Its agent did what it was told last: also of a release of what is in no application."""
+        if (before := member.unreleased) is None or ack.rev != member.last_rev:
+            return
+        if isinstance(ack, Ack):
+            member.unreleased = msgspec.structs.replace(before, in_force=ack.in_force, managed=False)
+        else:
+            member.unreleased = _unmanaged_memory(before)
 
     def released(self, app: App, member: Member, ack: Ack, now: float, out: list[Instruction]) -> None:
         """Its original CPU limit is back, by its agent's word."""

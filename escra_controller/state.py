@@ -76,6 +76,8 @@ class Member:
     host_bytes: int = 0
     problem: str = ""
     retry_at: float = 0.0
+    # Of no application, where nothing is counted: as it is if its agent never heard that it is released.
+    unreleased: Container | None = None
     memory: Memory = field(default_factory=Memory)
     # The latest, oldest first.
     decisions: list[Decision] = field(default_factory=list)

@@ -2,14 +2,16 @@
 
 import pytest
 
-from escra_common.messages import Ack, CpuLimit, Sample
+from escra_common.messages import Ack, Container, CpuLimit, Sample
 from escra_common.session import hello
 from escra_controller.engine import Engine
 from escra_controller.events import (
     AgentJoined,
+    AgentLeft,
     AppResized,
     AppsConfigured,
     LimitsApplied,
+    ReleaseContainer,
     SamplesArrived,
     SetLimit,
 )
@@ -361,3 +363,23 @@ def test_an_agent_that_was_killed_takes_an_unchanged_limit_for_one_never_managed
     for _ in range(20):
         w.tick()
         assert one.held + other.held <= 1000
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_what_nobody_confirmed_to_be_released_is_counted_when_its_application_is_back(
+    confirmed: bool,
+) -> None:
+    """A host leaves with a release on its way, of a container whose application was not configured then."""
+    none, ours = CpuLimit(None, PERIOD_USEC), CpuLimit(80_000, PERIOD_USEC)
+    held = Container(1, "id1", "web", "shop", "/web", "auto", none, ours, managed=True)
+    engine = Engine(Settings(), 0.0, 0.0)
+    (release,) = [
+        order
+        for order in engine.handle(AgentJoined(hello("agent", "h1"), [held]), 1.0)
+        if isinstance(order, ReleaseContainer)
+    ]
+    if confirmed:
+        engine.handle(LimitsApplied("h1", [Ack(1, release.rev, none)]), 1.1)
+    engine.handle(AgentLeft("h1", "the connection broke"), 1.2)
+    engine.handle(AppsConfigured([spec(cpu=1000)]), 2.0)
+    assert engine.apps["shop"].ledger.counted == (0 if confirmed else 800)
