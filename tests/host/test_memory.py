@@ -140,7 +140,8 @@ def test_growth_episodes_survive(measuring: Host) -> None:
 def test_the_kernel_tests_of_memory_pass_here(measuring: Host) -> None:
     """They are written for both versions of cgroups; `make test` runs them on the one it finds."""
     install = "pip install --quiet --disable-pip-version-check -c constraints.txt pytest hypothesis"
-    measuring.run(in_sources(install), timeout=200)
+    # What is installed has no pip of its own.
+    measuring.run(f"{in_sources('ensurepip')} >/dev/null\n{in_sources(install)}", timeout=200)
     names = ("memory", "memory_cuts", "memory_failures", "oom")
     files = " ".join(f"tests/kernel/test_{name}.py" for name in names)
     command = in_sources(f"pytest -q -p no:cacheprovider {files} -k 'not growth_is_no_kill'")
