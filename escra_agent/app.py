@@ -11,6 +11,7 @@ import structlog
 
 from escra_agent.caps import HostCaps
 from escra_agent.config import AgentConfig, load_config
+from escra_agent.creditwatch import CreditWatch
 from escra_agent.dialing import Dialer
 from escra_agent.fallback import Fallback
 from escra_agent.hierarchy import Hierarchy
@@ -93,6 +94,7 @@ class Agent:
             observing=config.mode == "observe",
         )
         self._keeper = Keeper(self._roster, self._send)
+        self._credit = CreditWatch(self._roster, self._keeper)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
         self._resting = Resting(self._roster.tracked)
         self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
@@ -115,6 +117,7 @@ class Agent:
         self._ticker = Ticker(config.interval)
         self._watchdog = Watchdog()
         self._boundary_wanted = asyncio.Event()
+        self._credit_given = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._docker_known = asyncio.Event()
         # By container: the one under way, and the last order given meanwhile.
@@ -137,6 +140,7 @@ class Agent:
                 tasks.create_task(on_signals(self._reload_wanted.set))
                 tasks.create_task(self._tick())
                 tasks.create_task(self._write_at_boundaries())
+                tasks.create_task(self._draw_credit())
                 tasks.create_task(self._cgroups.run())
                 tasks.create_task(self._follow_docker())
                 tasks.create_task(self._reload())
@@ -199,6 +203,14 @@ class Agent:
             await asyncio.sleep(BOUNDARY_POLL_S)
             if not self._keeper.poll_boundaries():
                 self._boundary_wanted.clear()
+
+    async def _draw_credit(self) -> None:
+        while True:
+            await self._credit_given.wait()
+            if (wait_s := self._credit.look()) is None:
+                self._credit_given.clear()
+            else:
+                await asyncio.sleep(wait_s)
 
     async def _follow_docker(self) -> None:
         if self._config.docker.enabled:
@@ -264,6 +276,8 @@ class Agent:
             case SetLimits():
                 self._keeper.obey(order)
                 self._boundary_wanted.set()
+                if self._credit.ordered(order):
+                    self._credit_given.set()
             case SetMemory():
                 self._memory.obey(order)
                 self._units.look(single.key for single in order.orders)

@@ -34,7 +34,10 @@ class Gate:
             self._sums[resource] = sum(_promised(tracked, resource) for tracked in self._tracked.values())
 
     def cpu(self, tracked: Tracked, order: CpuOrder, now: float) -> Refusal | None:
-        """Bounds are for the quota; the host's total counts the burst, too, as the controller does (K8)."""
+        """Bounds are for the quota; the host's total counts the burst, too, as the controller does (K8).
+
+        Credit is judged as if it were drawn already.
+        """
         if not tracked.pace.take(now):
             return TOO_FAST
         present = tracked.plan.wanted or tracked.last.limit
@@ -42,8 +45,12 @@ class Gate:
             None if present.quota_usec is None else quota_millicores(present.quota_usec, present.period_usec)
         )
         bounds = self.caps.bounds(tracked.candidate.labels, "cpu", tracked.cap_milli)
-        charge = order.cpu_milli + min(order.burst_milli, order.cpu_milli)
-        return bounds.refusal(order.cpu_milli, quota) or self._total(tracked, "cpu", charge)
+        most = order.cpu_milli + order.credit_milli
+        charge = most + min(order.burst_milli, order.cpu_milli)
+        beyond = bounds.refusal(order.cpu_milli, quota) or (
+            bounds.refusal(most, order.cpu_milli) if order.credit_milli else None
+        )
+        return beyond or self._total(tracked, "cpu", charge)
 
     def memory(self, tracked: Tracked, order: MemoryOrder, now: float) -> Refusal | None:
         """Only cuts are counted: a raise is soon written, and somebody may be waiting for it."""
@@ -85,6 +92,8 @@ class Gate:
         for tracked in self._tracked.values():
             tracked.caps = caps
             tracked.rooms.clear()
+            if dropped := tracked.drop_orders():
+                self._announce(dropped)
             self._announce(Appeared(tracked.describe()))
 
     def _total(self, tracked: Tracked, resource: Resource, ordered: int) -> Refusal | None:
@@ -117,7 +126,8 @@ def _promised(tracked: Tracked, resource: Resource) -> int:
         wanted = tracked.memory.plan.wanted if tracked.memory else None
         return (wanted.max_bytes or 0) if wanted else 0
     plan = tracked.plan
-    return max(_charge(plan.wanted), _charge(plan.waiting.limit if plan.waiting else None))
+    waiting = _charge(plan.waiting.limit) + plan.promised if plan.waiting else 0
+    return max(_charge(plan.wanted) + plan.credit, waiting)
 
 
 def _charge(limit: CpuLimit | None) -> int:

@@ -4,6 +4,7 @@ and the orders that come back."""
 import time
 from collections.abc import Callable, Iterable
 
+import msgspec
 import structlog
 
 from escra_agent.caps import NOT_OURS
@@ -149,6 +150,19 @@ class Keeper:
         self._write_all(due)
         return waiting
 
+    def draw(self, tracked: Tracked) -> None:
+        """Raise it on credit, and say so."""
+        if not tracked.pace.take(time.monotonic()) or (limit := tracked.plan.draw()) is None:
+            return
+        try:
+            ack = Ack(tracked.key, tracked.plan.rev, self._write(tracked, limit), unasked=True)
+        except CgroupGone:
+            self.gone.append(tracked)
+            return
+        except EscraError as error:
+            ack = msgspec.structs.replace(self._refusal(tracked, error), unasked=True)
+        self._send(Applied([ack]))
+
     async def release(self, order: Release) -> None:
         """CPU and memory, each acknowledged with what is in force then."""
         tracked = self._roster.tracked.get(order.key)
@@ -164,6 +178,7 @@ class Keeper:
     def lower(self, tracked: Tracked, cpu_milli: int) -> None:
         """Nobody gives orders any more: down to this, if it is managed and has more."""
         held = tracked.plan.wanted
+        tracked.plan.forfeit()
         if held is None or held.quota_usec is None or not tracked.ours:
             return
         tracked.plan.waiting = None
@@ -190,7 +205,10 @@ class Keeper:
         ranked = sorted(ready, key=lambda w: write_rank(w[0].last.limit, w[1], w[0].cgroup.depth))
         for tracked, limit in ranked:
             try:
-                acks.append(Ack(tracked.key, tracked.plan.rev, self._write(tracked, limit)))
+                in_force = self._write(tracked, limit)
+                tracked.plan.carried_out()
+                credit_milli = tracked.plan.credit
+                acks.append(Ack(tracked.key, tracked.plan.rev, in_force, credit_milli=credit_milli))
             except CgroupGone:
                 self.gone.append(tracked)
             except EscraError as error:
@@ -212,6 +230,7 @@ class Keeper:
             in_force = tracked.cgroup.read_limit()
         except EscraError:
             in_force = tracked.last.limit
+        tracked.plan.forfeit()
         if tracked.plan.wanted is not None:
             tracked.plan.wrote(in_force)
         return Ack(tracked.key, tracked.plan.rev, in_force, str(error)[:1000])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from escra_agent.counters import Counters
 from escra_common.messages import CpuLimit, CpuOrder
-from escra_common.units import quota_usec
+from escra_common.units import quota_millicores, quota_usec
 
 # A boundary that does not come within this many periods is not coming: the group sleeps,
 # its timer is off (K5), and a refill changes nothing.
@@ -36,17 +36,30 @@ class Waiting:
 
 
 class Plan:
-    """``wanted`` is the limit we stand for, None while the container is not managed."""
+    """``wanted`` is the limit we stand for, None while the container is not managed.
+
+    ``credit`` in millicores is how far it may be raised above that without an order, one time.
+    """
 
     def __init__(self, held: CpuLimit | None) -> None:
         self.wanted = held
         self.waiting: Waiting | None = None
         self.rev = 0
+        self.credit = 0
+        # The credit of the order that is not in force yet, and the limit before credit was drawn.
+        self.promised = 0
+        self._drawn_from: CpuLimit | None = None
 
     def new_controller(self) -> None:
         """Another connection, another order book: what was still waiting is void."""
         self.waiting = None
         self.rev = 0
+        self.forfeit()
+
+    def forfeit(self) -> None:
+        """Who gave the credit need not know that it is still there."""
+        self.credit = self.promised = 0
+        self._drawn_from = None
 
     def take(self, order: CpuOrder, counters: Counters, now: float, *, idle: bool) -> CpuLimit | None:
         """The limit to write now, or None when it must wait or is out of date.
@@ -60,7 +73,15 @@ class Plan:
         quota = quota_usec(order.cpu_milli, period)
         burst = min(quota, order.burst_milli * period // 1000)
         limit = CpuLimit(quota, period, burst)
+        drawn_from = self._drawn_from
         self.waiting = None
+        self.forfeit()
+        if limit == drawn_from and self._within(order, period):
+            # It was given while the credit before it was drawn: it allows what is in force.
+            return self.wanted
+        self.promised = order.credit_milli
+        if limit == self.wanted:
+            return limit
         if order.aligned and not idle:
             self.waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, now)
             return None
@@ -72,6 +93,7 @@ class Plan:
             return False
         self.rev = order.rev
         self.waiting = None
+        self.forfeit()
         return True
 
     def due(self, counters: Counters, now: float) -> CpuLimit | None:
@@ -97,6 +119,24 @@ class Plan:
     def wrote(self, in_force: CpuLimit) -> None:
         """What the kernel held after our write."""
         self.wanted = in_force
+
+    def carried_out(self) -> None:
+        """The last order is in force, and with it the credit that it gave."""
+        self.credit, self.promised = self.promised, 0
+
+    def draw(self) -> CpuLimit | None:
+        """The limit to write on credit, which is used up by that; None without."""
+        wanted, credit = self.wanted, self.credit
+        if not credit or wanted is None or wanted.quota_usec is None:
+            return None
+        self.forfeit()
+        self._drawn_from = wanted
+        milli = quota_millicores(wanted.quota_usec, wanted.period_usec) + credit
+        return CpuLimit(quota_usec(milli, wanted.period_usec), wanted.period_usec, wanted.burst_usec)
+
+    def _within(self, order: CpuOrder, period_usec: int) -> bool:
+        held, most = self.wanted, quota_usec(order.cpu_milli + order.credit_milli, period_usec)
+        return held is not None and held.quota_usec is not None and held.quota_usec <= most
 
     def repair(self, in_force: CpuLimit) -> CpuLimit | None:
         """The limit to write again because somebody else changed it; None when all is well."""

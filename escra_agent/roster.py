@@ -142,6 +142,8 @@ class Roster:
         memory: MemoryLimit | None = None,
     ) -> None:
         """Its name or its wishes changed, or somebody gave it other limits of its own (docker update)."""
+        if candidate.labels != tracked.candidate.labels and (dropped := tracked.drop_orders()):
+            self._announce(dropped)
         tracked.candidate, tracked.resting = candidate, False
         if cpu is not None:
             tracked.original = cpu

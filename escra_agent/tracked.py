@@ -12,7 +12,16 @@ from escra_agent.memorygroup import MemoryGroup
 from escra_agent.memoryplan import MemoryPlan
 from escra_agent.planner import Plan
 from escra_agent.sampler import Sampler
-from escra_common.messages import Container, ContainerMemory, CpuLimit, MemoryLevel, MemoryLimit, Mode
+from escra_common.messages import (
+    Ack,
+    Applied,
+    Container,
+    ContainerMemory,
+    CpuLimit,
+    MemoryLevel,
+    MemoryLimit,
+    Mode,
+)
 
 NO_PULSE = Pulse(0, False, False, 0)
 
@@ -147,6 +156,18 @@ class Tracked:
         if self.memory is not None:
             self.memory.told, self.memory.settled = None, False
             self.memory.plan.new_controller()
+
+    def drop_orders(self) -> Applied | None:
+        """They were for a container with other labels or bounds; what to tell, if there were any.
+
+        An order that waits for its boundary is answered by what is in force; of credit it is told.
+        """
+        plan = self.plan
+        unasked, plan.waiting = plan.waiting is None, None
+        if plan.wanted is None or (unasked and not plan.credit):
+            return None
+        plan.forfeit()
+        return Applied([Ack(self.key, plan.rev, plan.wanted, unasked=unasked)])
 
     def look_at_all(self) -> None:
         """At the next visit, also at what only others change."""

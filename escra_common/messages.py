@@ -221,12 +221,18 @@ class OomKilled(_Wire, frozen=True, tag="oom-killed"):
 
 
 class Ack(_Wire, frozen=True, gc=False):
-    """What the kernel held after a write, read back; ``error`` says why it is not what was asked."""
+    """What the kernel held after a write, read back; ``error`` says why it is not what was asked.
+
+    ``credit_milli`` is how far above it the agent may still go by itself.  ``unasked``: no order is answered
+    here, the agent has just drawn that credit, or given it up.
+    """
 
     key: Key
     rev: Count
     in_force: CpuLimit
     error: Text = ""
+    credit_milli: Milli = 0
+    unasked: bool = False
 
 
 class Applied(_Wire, frozen=True, tag="applied"):
@@ -274,7 +280,11 @@ class CpuOrder(_Wire, frozen=True, gc=False):
     """The limit to hold from now on.
 
     ``aligned`` asks to write just after a period boundary, where the refill that every write
-    brings (K3) finds nothing used yet; without it the write happens at once.
+    brings (K3) finds nothing used yet; without it the write happens at once.  A limit that is in force
+    already needs no write.
+
+    Once it is in force the agent may raise it by ``credit_milli``, all of it, at once and one time, when the
+    container is about to run out of quota.  The next order, or another connection, ends that.
     """
 
     key: Key
@@ -282,6 +292,7 @@ class CpuOrder(_Wire, frozen=True, gc=False):
     cpu_milli: Milli
     burst_milli: Milli = 0
     aligned: bool = False
+    credit_milli: Milli = 0
 
 
 class SetLimits(_Wire, frozen=True, tag="set"):

@@ -2,6 +2,7 @@
 
 from escra_common.messages import AppTerms, Terms
 from escra_controller.bounds import NOTHING
+from escra_controller.credit import NONE
 from escra_controller.events import Instruction, Secure, SendTerms
 from escra_controller.membership import Membership
 from escra_controller.pools import Pools
@@ -64,6 +65,7 @@ class Absence:
             elif key in app.ledger and member.limit is not None:
                 floor = min(member.limit, app.floor(member))
                 app.ledger.adopt(key, min(app.ledger[key].counted, self._pools.cpu.charge(floor)))
+                app.credits.put(key, NONE)
                 member.limit = floor
         self._pools.settle([app], now, out)
 

@@ -10,7 +10,9 @@ from math import ceil
 
 from escra_common.messages import Ack
 from escra_controller.bounds import Bound
+from escra_controller.credit import EVERY_S
 from escra_controller.events import SetLimit
+from escra_controller.lending import Lending
 from escra_controller.policy import Seen, Settings, Wish
 from escra_controller.rounds import Round
 from escra_controller.sharing import Claim, Holding, donations, max_min
@@ -19,7 +21,6 @@ from escra_controller.state import (
     App,
     Member,
     MemberKey,
-    charge_millicores,
     limit_millicores,
 )
 
@@ -51,6 +52,8 @@ class Allocator:
         self._s = settings
         self._grace_until = grace_until
         self._next_rev = next_rev
+        self._lending = Lending(settings, grace_until, next_rev)
+        self.told = self._lending.told
 
     # ---- what starts a round -------------------------------------------------------
 
@@ -73,9 +76,10 @@ class Allocator:
         Then something may have become free: ``settle`` is due, once for all that were read back together.
         """
         r.app.counted.add(r.app.ledger.counted, r.now)
-        if not r.app.ledger.acknowledge(member.key, ack.rev, self._held(r.app, member, ack)):
+        if not r.app.ledger.acknowledge(member.key, ack.rev, self._lending.held(r.app, member, ack)):
             return False
         member.problem = ack.error
+        self._lending.acknowledged(r.app, member, ack, member.limit or 0)
         if ack.error:
             self._failed(r, member, ack)
         else:
@@ -117,19 +121,24 @@ class Allocator:
                 if not (sampled and _cutting(member) and demand.throttled()):
                     continue
                 if demand.latest is not None and demand.latest.rev != member.last_rev:
-                    limit = max(limit, self._affordable(entry.held))
+                    limit = max(limit, self._affordable(entry.held) - app.credits[member.key].milli)
             floor, ceiling, _ = app.claim(member)
             fair_share = fair[member.key]
             seen = Seen(
-                *(limit, floor, ceiling, fair_share, omega, free, demand, sampled),
+                *(limit, floor, ceiling, fair_share, omega),
+                *(free + app.credits[member.key].milli, demand, sampled),
                 limit_millicores(member.info.original) or fair_share,
                 member.host_milli,
                 partial(host_used, member.key.host),
             )
             wish = member.rule.decide(seen, r.now)
             if wish is None:
+                self._lending.adjust(r, member)
                 if not sampled:
-                    app.due.put(member.key, member.rule.quiet_until(seen, r.now))
+                    quiet_until = member.rule.quiet_until(seen, r.now)
+                    lent = app.credits[member.key].milli > 0
+                    app.due.put(member.key, min(quiet_until, r.now + EVERY_S) if lent else quiet_until)
+                free = self._affordable(app.ledger.free)
                 continue
             app.due.put(member.key, r.now)
             target = max(floor, min(ceiling, wish.target))
@@ -152,20 +161,27 @@ class Allocator:
             member = app.members.get(key)
             if member and member.limit is not None and (_cutting(member) or not app.ledger[key].pending):
                 _, ceiling, weight = app.claim(member)
-                claims[key] = Claim(member.limit, max(member.limit, min(ceiling, wish.target)), weight)
+                want = max(member.limit, min(ceiling, wish.target))
+                # Its credit is its own already.
+                claims[key] = Claim(min(want, member.limit + app.credits[key].milli), want, weight)
         if not claims or r.now < self._grace_until:
             return
         budget = self._affordable(app.ledger.free) + sum(claim.floor for claim in claims.values())
+        lacking = 0
         for key, amount in max_min(budget, claims).items():
             member, claim, (wish, until) = app.members[key], claims[key], wishes[key]
-            amount = self._within_bound(r, member, amount)
-            if amount - claim.floor >= min(_least_growth(claim.floor), claim.want - claim.floor) > 0:
+            amount, limit = self._within_bound(r, member, amount), member.limit or 0
+            if amount < claim.want:
+                app.unmet[key] = (wish, until)
+                lacking += claim.want - amount
+            if amount - limit >= min(_least_growth(limit), claim.want - limit) > 0:
                 self._order(r, member, amount, wish)
             elif wish.throttled:
                 r.note(member, wish)
-            if amount < claim.want:
-                app.unmet[key] = (wish, until)
-        self._share(r)
+        # What is only kept ready is there for those who need it now.
+        recalled = self._lending.recall(r, lacking)
+        if recalled < lacking:
+            self._share(r)
 
     def _share(self, r: Round) -> None:
         """Collect for wishes that the pool could not meet."""
@@ -182,10 +198,12 @@ class Allocator:
         self._collect(r, entitled, welcome, "others are throttled")
 
     def _collect(self, r: Round, entitled: int, welcome: int, why: str) -> None:
-        """Cut those above their fair share; what is free already need not be collected."""
-        app = r.app
-        left = max(0, entitled - app.ledger.free)
-        welcome = max(0, welcome - max(0, app.ledger.free - entitled))
+        """Cut those above their fair share; what is free already, or on credit, need not be collected."""
+        app, there = r.app, r.app.ledger.free
+        if recalled := self._lending.recall(r, entitled + welcome - there):
+            app.shared_at = r.now
+        left = max(0, entitled - there - recalled)
+        welcome = max(0, welcome - max(0, there + recalled - entitled))
         if left + welcome == 0:
             return
         fair = app.fair_shares()
@@ -234,6 +252,8 @@ class Allocator:
             asked = limit_millicores(member.info.original)
             first = max(floor, fair[member.key] if asked is None else min(asked, fair[member.key]))
             free = self._affordable(app.ledger.free)
+            if free < first and self._lending.recall(r, first - free):
+                continue
             if free >= floor:
                 first = min(first, free)
                 if self._within_bound(r, member, first) < first:
@@ -270,13 +290,16 @@ class Allocator:
         for recent in (r.app.refills, member.refills):
             recent.add(refill, r.now)
         r.app.counted.add(r.app.ledger.counted, r.now)
-        member.limits.add(before or 0, r.now)
-        r.app.ledger.order(member.key, self.charge(target), rev)
+        member.limits.add((before or 0) + r.app.credits[member.key].milli, r.now)
+        # Newcomers have shown no swings yet, and who gives to others keeps nothing ready.
+        credit = 0 if before is None or wish.rule == "share" else self._lending.credit(r, member, target)
+        r.app.ledger.order(member.key, self._lending.booked(target, credit), rev)
+        self._lending.put(r, member, target, credit)
         if before is None or target > before:
             member.raised_by = rev
         member.limit = target
         member.last_rev = rev
-        r.out.append(SetLimit(*member.key, rev, target, self.charge(target) - target, aligned))
+        r.out.append(SetLimit(*member.key, rev, target, self.charge(target) - target, aligned, credit))
         r.record(member, "cpu", wish, before, target)
 
     def _within_bound(self, r: Round, member: Member, target: int) -> int:
@@ -302,7 +325,8 @@ class Allocator:
         app, now = r.app, r.now
         period_s = member.info.in_force.period_usec / 1e6
         own = (1 + REFILL_TOLERANCE) * app.claim(member).want - member.refills.total(now)
-        pool = (1 + REFILL_TOLERANCE) * app.spec.cpu - app.refills.total(now)
+        own -= app.credits[member.key].refill
+        pool = (1 + REFILL_TOLERANCE) * app.spec.cpu - app.refills.total(now) - app.credits.refill
         others = app.ledger.counted - app.ledger[member.key].counted
         target = min(target, max(before, int(min(own, self._affordable(pool - others)))))
         at_once = min(
@@ -330,16 +354,11 @@ class Allocator:
             r.app.look_at(member)
         r.record(member, "cpu", Wish(asked or 0, "refused", ack.error), asked, limit)
 
-    def _held(self, app: App, member: Member, ack: Ack) -> int:
-        held = charge_millicores(ack.in_force)
-        return app.ledger[member.key].counted if held is None else held
-
     def charge(self, limit: int) -> int:
-        """What a limit takes from the pool: the quota and its burst (K8)."""
-        return limit + int(limit * self._s.burst)
+        return self._lending.charge(limit)
 
     def _affordable(self, free: float) -> int:
-        return int(free / (1 + self._s.burst))
+        return self._lending.affordable(free)
 
 
 def _used_by_host(app: App) -> Callable[[str], float]:

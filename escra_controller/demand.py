@@ -53,15 +53,18 @@ class Demand:
     def latest(self) -> Interval | None:
         return self._intervals[-1] if self._intervals else None
 
-    def observe(self, sample: Sample, now: float, raised_by: int = 0) -> Interval | None:
+    def observe(
+        self, sample: Sample, now: float, raised_by: int = 0, *, drawn: bool = False
+    ) -> Interval | None:
         """Take a sample; None for the first, and after counters went backwards.
 
-        ``raised_by`` is the revision of the last order that raised the limit (see ``_throttled``).
+        ``raised_by`` is the revision of the last order that raised the limit, ``drawn`` that the agent raised
+        it on credit since the sample before (see ``_throttled``).
         """
         previous, self._previous = self._previous, sample
         if previous is None or sample.time_usec <= previous.time_usec or _went_back(previous, sample):
             return None
-        raised = previous.rev != sample.rev == raised_by
+        raised = drawn or previous.rev != sample.rev == raised_by
         elapsed_usec = sample.time_usec - previous.time_usec
         interval = Interval(
             now - elapsed_usec / 1e6,

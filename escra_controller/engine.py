@@ -182,7 +182,10 @@ class Engine:
         for sample in event.samples:
             member = members.get(sample.key)
             # A sample of a container that is gone already is late, not wrong.
-            if member and member.demand.observe(sample, now, member.raised_by):
+            if member is None:
+                continue
+            drawn, member.drawn = member.drawn, False
+            if member.demand.observe(sample, now, member.raised_by, drawn=drawn):
                 touched.setdefault(member.info.app, {})[sample.key] = member
         for name, sampled in touched.items():
             if app := self.apps.get(name):
@@ -197,6 +200,9 @@ class Engine:
                     continue
                 if member.state == "releasing":
                     self._membership.released(r.app, member, ack, now, out)
+                elif ack.unasked:
+                    self._pools.cpu.told(r, member, ack)
+                    rounds[r.app.spec.name] = r
                 elif self._pools.cpu.acknowledged(r, member, ack):
                     rounds[r.app.spec.name] = r
         for r in rounds.values():

@@ -187,12 +187,15 @@ Event = (
 
 
 class SetLimit(msgspec.Struct, frozen=True, gc=False):
+    """``credit_milli``: what the agent may add by itself, counted as if it had."""
+
     host: str
     key: int
     rev: int
     cpu_milli: int
     burst_milli: int
     aligned: bool
+    credit_milli: int = 0
 
 
 class SetMemoryLimit(msgspec.Struct, frozen=True, gc=False):

@@ -7,6 +7,7 @@ import msgspec
 from escra_common.messages import Ack, Container, Hello, MemoryAck
 from escra_controller.allocator import NEED_WINDOW_S
 from escra_controller.bounds import ALL_HOSTS, NOTHING
+from escra_controller.credit import NONE
 from escra_controller.demand import Demand
 from escra_controller.events import Instruction, ReleaseContainer, Secure
 from escra_controller.policy import POLICIES, Settings
@@ -55,6 +56,9 @@ class Membership:
             host.connected, host.reason = False, reason
         for member in self._all.on(name).values():
             self._forget_wishes(member)
+            if app := self._all.apps.get(member.info.app):
+                # It may draw its credit as long as it is away, and nobody can take that back.
+                app.credits.put(member.key, app.credits[member.key]._replace(milli=0))
 
     # ---- containers ----------------------------------------------------------------
 
@@ -122,6 +126,8 @@ class Membership:
             member.state = state
         elif member.state != "releasing" or snapshot:
             self._forget_wishes(member)
+            if app is not None:
+                app.credits.put(member.key, NONE)
             member.state = "releasing" if counted else state
             member.limit = memory.limit = None
             memory.releasing = app is not None and member.key in app.memory
@@ -168,7 +174,14 @@ class Membership:
         counted = member.key in app.ledger
         held = charge_millicores(member.info.in_force)
         # An agent that was killed takes one whose limit is the original for one that was never managed.
-        unchanged = counted and member.limit is not None and held == app.ledger[member.key].counted
+        unchanged = (
+            counted
+            and member.limit is not None
+            and held in (app.ledger[member.key].counted, self._pools.cpu.charge(member.limit))
+        )
+        if snapshot or not counted:
+            app.credits.put(member.key, NONE)
+            member.uncredited = False
         if (member.info.managed or unchanged) and held is not None and (snapshot or not counted):
             # It holds a limit of ours from before: counted as it is, whether or not there is room.
             app.ledger.adopt(member.key, held)

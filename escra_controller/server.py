@@ -223,8 +223,9 @@ def outgoing(orders: Iterable[Order]) -> Iterator[tuple[str, Message]]:
         match order:
             case events.SendTerms(host, terms):
                 yield host, terms
-            case events.SetLimit(host, key, rev, cpu_milli, burst_milli, aligned):
-                cpu.setdefault(host, []).append(CpuOrder(key, rev, cpu_milli, burst_milli, aligned))
+            case events.SetLimit(host, key, rev, cpu_milli, burst_milli, aligned, credit_milli):
+                quota = CpuOrder(key, rev, cpu_milli, burst_milli, aligned, credit_milli)
+                cpu.setdefault(host, []).append(quota)
             case events.SetMemoryLimit(host, key, rev, max_bytes, margin_bytes):
                 memory.setdefault(host, []).append(MemoryOrder(key, rev, max_bytes, margin_bytes))
             case events.DenyNeed(host, key, serial, reason):

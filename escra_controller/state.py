@@ -8,6 +8,7 @@ from escra_common.errors import EscraError
 from escra_common.messages import Container, CpuLimit, Heartbeat, Hello, Terms
 from escra_common.units import cores, format_bytes, least_millicores, quota_millicores
 from escra_controller.bounds import ALL_HOSTS, EVERYTHING, NOTHING, Absent, Bound, Bounds
+from escra_controller.credit import NONE, Credits
 from escra_controller.demand import Demand
 from escra_controller.due import Due
 from escra_controller.events import AppSpec, Decision
@@ -59,7 +60,10 @@ class Host:
 
 @dataclass(slots=True)
 class Member:
-    """One container.  ``limit`` is the quota last read back or ordered, None while nobody manages it."""
+    """One container.  ``limit`` is the quota last read back or ordered, None while nobody manages it.
+
+    ``drawn``: its agent raised it on credit since the last sample.  ``uncredited``: its agent takes none.
+    """
 
     key: MemberKey
     info: Container
@@ -69,6 +73,9 @@ class Member:
     limit: int | None = None
     raised_by: int = 0
     last_rev: int = 0
+    ordered_at: float = float("-inf")
+    drawn: bool = False
+    uncredited: bool = False
     host_milli: int = 0
     host_bytes: int = 0
     problem: str = ""
@@ -115,6 +122,7 @@ class App:
     asking: dict[MemberKey, Member] = field(default_factory=dict)
     refills: RecentSum = field(default_factory=RecentSum)
     counted: RecentPeak = field(default_factory=RecentPeak)
+    credits: Credits[MemberKey] = field(default_factory=Credits)
     # Since the controller began, also of containers that are gone: see Memory.
     oom_averted: int = 0
     shared_at: float = float("-inf")
@@ -150,6 +158,7 @@ class App:
             self.changed(member)
         for waiting in (self.unmet, self.newcomers, self.asking):
             waiting.pop(key, None)
+        self.credits.put(key, NONE)
         for ledger in (self.ledger, self.memory):
             ledger.forget(key)
 
@@ -166,6 +175,8 @@ class App:
             ledger.check()
             for key in ledger:
                 assert key in self.members, f"{key} is counted, but nobody knows it"
+        for key in self.credits:
+            assert key in self.ledger, f"{key} has credit, and is not counted"
         for key, member in self.members.items():
             assert member.state not in ("managed", "releasing") or key in self.ledger
             assert member.memory.limit is None or key in self.memory

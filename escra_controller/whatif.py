@@ -54,7 +54,8 @@ class WhatIf:
     """
 
     def __init__(self, settings: Settings, memory: MemorySettings, now: float) -> None:
-        self.engine = Engine(settings, now, 0.0, memory)
+        # There is no agent that could draw credit.
+        self.engine = Engine(msgspec.structs.replace(settings, credit=0.0), now, 0.0, memory)
         self.containers: dict[MemberKey, Imagined] = {}
         self._told: deque[Event] = deque()
 

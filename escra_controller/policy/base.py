@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remember_s: Seconds = 60.0
     idle_s: Seconds = 2.0
     burst: Share = 0.0
+    credit: Share = 0.5
     # For the comparison: how often ``vpa`` and ``autopilot`` decide, if not as published, and the throttled
     # ratio that ``autothrottle`` aims at.
     period_s: Seconds | None = None
@@ -70,7 +71,19 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     throttled: bool = False
 
 
-class Restless:
+class Unlent:
+    """A rule whose containers are raised by order only."""
+
+    __slots__ = ()
+
+    def swing(self, limit: int, now: float) -> int:
+        return 0
+
+    def drew(self, limit: int, now: float) -> None:
+        pass
+
+
+class Restless(Unlent):
     """A rule that may have something to say at any tick."""
 
     __slots__ = ()
@@ -86,4 +99,12 @@ class Rule(Protocol):
 
     def quiet_until(self, seen: Seen, now: float) -> float:
         """Until when the answer stays None if no sample comes and its limit stays what it is."""
+        ...
+
+    def swing(self, limit: int, now: float) -> int:
+        """How much above ``limit`` it lately used, in millicores: what its agent should be able to add."""
+        ...
+
+    def drew(self, limit: int, now: float) -> None:
+        """It ran out of ``limit``, and its agent raised it on credit."""
         ...

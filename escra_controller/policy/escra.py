@@ -33,19 +33,22 @@ class _Mark:
 
 
 class EscraRule:
-    __slots__ = ("_cut", "_raised_at", "_s", "_tight", "_working")
+    __slots__ = ("_cut", "_peak", "_raised_at", "_s", "_tight", "_working")
 
     def __init__(self, settings: Settings) -> None:
         self._s = settings
         self._cut: _Mark | None = None  # the limit before the last cut
         self._tight: _Mark | None = None  # the highest limit that throttled lately
         self._working: int | None = None  # the limit before it fell idle
+        self._peak: _Mark | None = None  # the most it used lately
         self._raised_at = float("-inf")
 
     def decide(self, seen: Seen, now: float) -> Wish | None:
         latest = seen.demand.latest
         if latest is None:
             return None
+        if seen.sampled:
+            self._peak = self._latest(self._peak, ceil(latest.used), now)
         if seen.sampled and latest.throttled:
             return self._grow(seen, now)
         if self._working is not None:
@@ -138,11 +141,24 @@ class EscraRule:
         numbers = {"used_cores": window.mean_used / 1000, "peak_cores": window.peak_used / 1000}
         return Wish(target, "shrink", f"{unused / seen.limit:.0%} of its quota is unused", numbers)
 
+    def swing(self, limit: int, now: float) -> int:
+        """What it used at most in ``remember_s``, and the headroom; nothing for one that rests."""
+        peak = self._peak
+        if peak is None or self._working is not None or now - peak.at > self._s.remember_s:
+            return 0
+        return ceil(peak.limit * (1 + self._s.headroom)) - limit
+
+    def drew(self, limit: int, now: float) -> None:
+        self._raised_at, self._cut = now, None
+        self._remember_tight(limit, now)
+
     def _remember_tight(self, limit: int, now: float) -> None:
-        tight = self._tight
-        stale = tight is None or now - tight.at > self._s.remember_s
-        if tight is None or stale or limit >= tight.limit:
-            self._tight = _Mark(limit, now)
+        self._tight = self._latest(self._tight, limit, now)
+
+    def _latest(self, highest: _Mark | None, milli: int, now: float) -> _Mark:
+        """The higher of the two, until it is too long ago."""
+        stale = highest is None or now - highest.at > self._s.remember_s
+        return _Mark(milli, now) if highest is None or stale or milli >= highest.limit else highest
 
     def _not_below(self, mean_used: float, now: float) -> int:
         """Just above the level that throttled, as long as the demand that did it is still there."""

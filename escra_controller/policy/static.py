@@ -1,9 +1,9 @@
 """Fixed limits: the fair share a container started with, for comparison."""
 
-from escra_controller.policy.base import Seen, Settings, Wish
+from escra_controller.policy.base import Seen, Settings, Unlent, Wish
 
 
-class StaticRule:
+class StaticRule(Unlent):
     def __init__(self, settings: Settings) -> None:
         pass
 

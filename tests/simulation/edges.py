@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 import escra_agent.app
+import escra_agent.creditwatch
 import escra_agent.dialing
 import escra_agent.guarding
 import escra_agent.memorykeeper
@@ -288,6 +289,7 @@ def install() -> None:
         OriginalsStore=_Originals,
         BOOT_ID=_BootId(),
     )
+    _replace(escra_agent.creditwatch, LEAST_S=0.02)
     _replace(escra_agent.originals, write_atomically=_write_atomically)
     _replace(escra_agent.standing, write_atomically=_write_atomically)
     _replace(escra_agent.sources, DockerWatcher=_Docker)

@@ -20,9 +20,10 @@ from escra_common.session import Session
 from escra_controller.allocator import Allocator
 from escra_controller.bounds import EVERYTHING, NOTHING, Absent, Bounds
 from escra_controller.ledger import Entry, Ledger
+from escra_controller.lending import Lending
 from escra_controller.membership import Membership
 from escra_controller.memoryallocator import MemoryAllocator
-from escra_controller.state import limit_millicores
+from escra_controller.state import charge_millicores, limit_millicores
 from tests.simulation.scenario import LEASE_S, LEASES, make
 
 SEEDS = 600
@@ -125,7 +126,15 @@ def _believe_order(allocator: MemoryAllocator, r: Any, member: Any, target: int,
 
 
 def _with_burst(original: Any) -> Any:
-    return lambda host, key, rev, milli, burst, aligned: original(host, key, rev, milli, milli // 5, aligned)
+    return lambda host, key, rev, milli, burst, *rest: original(host, key, rev, milli, milli // 5, *rest)
+
+
+def _in_force_only(lending: Lending, app: Any, member: Any, ack: Any) -> int:
+    return charge_millicores(ack.in_force) or app.ledger[member.key].counted
+
+
+def _believe_recalled(lending: Lending, r: Any, member: Any, limit: int, credit: int) -> None:
+    r.app.ledger.acknowledge(member.key, member.last_rev, lending.booked(limit, credit))
 
 
 # ---- the agent ---------------------------------------------------------------------
@@ -140,6 +149,23 @@ def _keep_waiting(original: Callable[..., None]) -> Callable[..., None]:
         plan.rev = 0
 
     return new_controller
+
+
+def _keep_credit(original: Callable[..., None]) -> Callable[..., None]:
+    def new_controller(plan: Plan) -> None:
+        plan.rev, plan.waiting = 0, None
+
+    return new_controller
+
+
+def _draw_again(original: Callable[..., Any]) -> Callable[..., Any]:
+    def draw(plan: Plan) -> Any:
+        credit = plan.credit
+        limit = original(plan)
+        plan.credit = credit
+        return limit
+
+    return draw
 
 
 def _forget_epoch(file: StandingFile, *_: object) -> None:
@@ -170,6 +196,29 @@ PLANTS = {
             (escra_controller.allocator, "charge_millicores", lambda _: limit_millicores),
             (escra_controller.allocator, "SetLimit", _with_burst),
         ),
+    ),
+    "credit-not-counted": Plant(
+        "what agents may add to limits by themselves is granted to others, too",
+        (
+            (Lending, "booked", lambda _: lambda lending, limit, credit: lending.charge(limit)),
+            (Lending, "held", lambda _: _in_force_only),
+        ),
+        "credit",
+    ),
+    "credit-freed-early": Plant(
+        "credit that is taken back is free for others before its agent has heard of it",
+        ((Lending, "_order", _then(_believe_recalled)),),
+        "credit",
+    ),
+    "credit-survives": Plant(
+        "an agent draws credit that an earlier connection gave, and that nobody counts any more",
+        ((Plan, "new_controller", _keep_credit),),
+        "credit",
+    ),
+    "credit-drawn-again": Plant(
+        "an agent draws the same credit more than once",
+        ((Plan, "draw", _draw_again),),
+        "credit",
     ),
     "release-frees-at-once": Plant(
         "what a released container holds is granted to others before its agent gave it back",

@@ -187,10 +187,16 @@ class Promises:
             since = self._pending.setdefault((resource, key, entry.rev), now)
             late = now - since > PENDING_S
             return [f"promise 4: an order for {group.name} ({resource}) is never answered"] if late else []
-        held = -(-charge(group.cpu) // 1) if resource == "cpu" else group.memory.max_bytes
+        held = -(-self._with_credit(group) // 1) if resource == "cpu" else group.memory.max_bytes
         if held is None or abs(held - entry.held) > (1 if resource == "cpu" else 0):
             return [f"the books say {entry.held} ({resource}) for {group.name}, its kernel {held}"]
         return []
+
+    def _with_credit(self, group: Group) -> float:
+        """In force, and what the agent may add to it by itself."""
+        tracked = self._world.machines[group.host].tracked(group.key)
+        credit = tracked.plan.credit if tracked is not None else 0
+        return charge(group.cpu) + credit * (1 + self._world.scenario.burst)
 
     def _given_back(self, group: Group) -> list[str]:
         said = []

@@ -13,6 +13,8 @@ from escra_controller.absence import LEASE_MARGIN_S
 MIB = 1 << 20
 # The faults of a run stop here, and so long after the start they begin.
 CALM_S, FAULTS_S = 1.5, 10.0
+# In so many seeds the work of all containers swings.
+SWINGING = 0.8
 # One seed in so many is about leases: it takes long to see one end.
 LEASES, LEASES_EVERY, LEASE_S = "leases", 40, 12
 
@@ -62,6 +64,7 @@ THEMES: dict[str, tuple[str, ...]] = {
         *("stop_agent", "fill_store", "resize"),
     ),
     "memory": ("resize", "partition", "stop_agent", "slow", "end", "restart"),
+    "credit": ("slow", "slow", "partition", "stop_agent", "demand", "demand", "resize", "relabel"),
     "wire": ("frames", "frames", "frames", "restart", "restart", "end", "relabel", "slow", "reset"),
 }
 
@@ -128,6 +131,14 @@ def _mixed(seed: int, rng: Random) -> Scenario:
     for _ in range(rng.randint(2, 7)):
         at = round(rng.uniform(CALM_S, FAULTS_S), 3)
         steps += [_trouble(rng, at, THEMES[theme], list(hosts), containers, names)]
+    swings = Random(f"swings {seed}")
+    if swings.random() < SWINGING or theme == "credit":
+        # With room above what all of them use, their agents have credit.
+        apps = {
+            name: (cpu + swings.choice((500, 1000, 2000)), memory) for name, (cpu, memory) in apps.items()
+        }
+        for name in containers:
+            steps += _swings(swings, name)
     in_order = tuple(sorted(steps, key=lambda step: step.at))
     standby = theme == "leaders" or rng.random() < 0.2
     return Scenario(seed, theme, hosts, apps, in_order, standby, rng.choice((0.0, 0.0, 0.2)))
@@ -139,6 +150,17 @@ def _start(rng: Random, at: float, host: str, name: str, apps: list[str]) -> Ste
     demand = rng.choice((0, 50, 300, 900, 2500))
     used = rng.choice((4, 10, 30)) * MIB
     return Step(at, "start", (host, name, rng.choice(apps), quota, limit, demand, used))
+
+
+def _swings(rng: Random, name: str) -> list[Step]:
+    """Work that comes and goes, but never ends: a limit follows it down, and is short when it comes back."""
+    low, high = rng.choice((40, 100, 200)), rng.choice((300, 500, 800))
+    at, steps = rng.uniform(0.3, 2), []
+    while at < FAULTS_S:
+        steps.append(Step(round(at, 3), "demand", (name, high)))
+        steps.append(Step(round(at + rng.uniform(0.2, 0.8), 3), "demand", (name, low)))
+        at += rng.uniform(1, 2.5)
+    return steps
 
 
 def _work(rng: Random, at: float, containers: list[str], *, memory: float) -> Step:
@@ -184,6 +206,7 @@ def _trouble(
         "foreign_cpu": (name, rng.choice((0, 5_000, 400_000))),
         "foreign_memory": (name, rng.choice((0, 16, 512)) * MIB),
         "refuse": (name, short),
+        "demand": (name, 4000),
         "resize": (app, rng.choice((400, 800, 1500, 3000)), rng.choice((256, 512, 1024)) * MIB),
         "forget_app": (app, long),
     }
