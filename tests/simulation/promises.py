@@ -94,6 +94,9 @@ class Promises:
         connected = [host for host in engine.hosts.values() if host.connected]
         if len(connected) < len(self._world.machines):
             return float("inf")
+        held = [g for g in self._world.groups() if g.app == app and (g.cpu_ours or g.memory_ours)]
+        if any(MemberKey(group.host, group.key) not in known.members for group in held):
+            return float("inf")  # it has not heard yet whose that one is now
         return (known.ledger if resource == "cpu" else known.memory).counted
 
     # ---- promise 2 -----------------------------------------------------------------
