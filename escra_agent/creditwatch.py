@@ -36,7 +36,7 @@ class CreditWatch:
                 del self._watched[key]
             elif foresight.due_usec <= soon_usec:
                 try:
-                    if foresight.look(tracked.cgroup.read(tracked.plan.wanted)) and tracked.plan.credit:
+                    if foresight.look(tracked.cgroup.read(tracked.plan.wanted)):
                         self._keeper.draw(tracked)
                 except CgroupGone:
                     self._keeper.gone.append(tracked)

@@ -152,15 +152,17 @@ class Keeper:
 
     def draw(self, tracked: Tracked) -> None:
         """Raise it on credit, and say so."""
+        answers = tracked.plan.waiting is not None
         if not tracked.pace.take(time.monotonic()) or (limit := tracked.plan.draw()) is None:
             return
         try:
-            ack = Ack(tracked.key, tracked.plan.rev, self._write(tracked, limit), unasked=True)
+            in_force = self._write(tracked, limit)
+            ack = Ack(tracked.key, tracked.plan.rev, in_force, unasked=not answers)
         except CgroupGone:
             self.gone.append(tracked)
             return
         except EscraError as error:
-            ack = msgspec.structs.replace(self._refusal(tracked, error), unasked=True)
+            ack = msgspec.structs.replace(self._refusal(tracked, error), unasked=not answers)
         self._send(Applied([ack]))
 
     async def release(self, order: Release) -> None:

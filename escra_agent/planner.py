@@ -125,14 +125,23 @@ class Plan:
         self.credit, self.promised = self.promised, 0
 
     def draw(self) -> CpuLimit | None:
-        """The limit to write on credit, which is used up by that; None without."""
-        wanted, credit = self.wanted, self.credit
-        if not credit or wanted is None or wanted.quota_usec is None:
+        """The limit to write on credit, which is used up by that; None without.
+
+        An order that still waits allows its limit and its credit already: this carries it out.
+        """
+        limit, credit = self.wanted, self.credit
+        if self.waiting is not None:
+            limit, credit = self.waiting.limit, self.promised
+        if not credit or self.wanted is None or limit is None or limit.quota_usec is None:
             return None
+        milli = quota_millicores(limit.quota_usec, limit.period_usec) + credit
+        quota = quota_usec(milli, limit.period_usec)
+        if self.wanted.quota_usec is None or self.wanted.quota_usec >= quota:
+            return None
+        self.waiting = None
         self.forfeit()
-        self._drawn_from = wanted
-        milli = quota_millicores(wanted.quota_usec, wanted.period_usec) + credit
-        return CpuLimit(quota_usec(milli, wanted.period_usec), wanted.period_usec, wanted.burst_usec)
+        self._drawn_from = limit
+        return CpuLimit(quota, limit.period_usec, limit.burst_usec)
 
     def _within(self, order: CpuOrder, period_usec: int) -> bool:
         held, most = self.wanted, quota_usec(order.cpu_milli + order.credit_milli, period_usec)

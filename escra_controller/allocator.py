@@ -79,7 +79,7 @@ class Allocator:
         if not r.app.ledger.acknowledge(member.key, ack.rev, self._lending.held(r.app, member, ack)):
             return False
         member.problem = ack.error
-        self._lending.acknowledged(r.app, member, ack, member.limit or 0)
+        self._lending.acknowledged(r, member, ack, member.limit or 0)
         if ack.error:
             self._failed(r, member, ack)
         else:

@@ -69,13 +69,19 @@ class Lending:
 
     # ---- what agents say -----------------------------------------------------------
 
-    def acknowledged(self, app: App, member: Member, ack: Ack, ordered: int) -> None:
-        """The last order, of the limit ``ordered``, is in force."""
-        before, limit = app.credits[member.key].milli, limit_millicores(ack.in_force) or 0
-        if before and not ack.credit_milli and not ack.error and limit == ordered:
+    def acknowledged(self, r: Round, member: Member, ack: Ack, ordered: int) -> None:
+        """The last order, of the limit ``ordered``, is in force, or more on its credit."""
+        credits, limit = r.app.credits, limit_millicores(ack.in_force) or 0
+        before, period_usec = credits[member.key].milli, ack.in_force.period_usec
+        refill = int((limit + ack.credit_milli) * period_usec / 1e6) if ack.credit_milli else 0
+        credits.put(member.key, Credit(min(before, ack.credit_milli), refill))
+        if not before or ack.credit_milli or ack.error:
+            return
+        if limit > ordered:
+            self._count_refill(r, member, limit, period_usec)
+            self._record(r, member, ordered, limit)
+        elif limit == ordered:
             member.uncredited = True
-        refill = int((limit + ack.credit_milli) * ack.in_force.period_usec / 1e6) if ack.credit_milli else 0
-        app.credits.put(member.key, Credit(min(before, ack.credit_milli), refill))
 
     def told(self, r: Round, member: Member, ack: Ack) -> None:
         """The agent drew the credit, which is paid for already, or gave it up."""
@@ -85,23 +91,24 @@ class Lending:
         app.counted.add(app.ledger.counted, r.now)
         # Of an order under way this says nothing.
         app.ledger.acknowledge(member.key, -1 if entry.pending else 0, self.held(app, member, ack))
-        before = member.limit
+        before = member.limit or limit
         if entry.pending:
-            app.credits.put(member.key, app.credits[member.key]._replace(milli=0))
-        else:
-            member.limit = limit
-            app.credits.put(member.key, NONE)
-        raised = before is not None and limit > before
-        if raised or entry.pending:
-            # With an order under way it may have been drawn just before: see to it that a refill is counted.
-            for recent in (app.refills, member.refills):
-                recent.add(int(limit * ack.in_force.period_usec / 1e6), r.now)
-            member.limits.add(limit, r.now)
-            member.drawn = True
-        if before is not None and raised:
-            self._drawn(r, member, before, limit)
+            # It may have been drawn just before that order: see to it that a refill is counted.
+            self._count_refill(r, member, limit, ack.in_force.period_usec)
+            return
+        member.limit = limit
+        app.credits.put(member.key, NONE)
+        if limit > before:
+            self._count_refill(r, member, limit, ack.in_force.period_usec)
+            self._record(r, member, before, limit)
 
-    def _drawn(self, r: Round, member: Member, before: int, limit: int) -> None:
+    def _count_refill(self, r: Round, member: Member, limit: int, period_usec: int) -> None:
+        for recent in (r.app.refills, member.refills):
+            recent.add(int(limit * period_usec / 1e6), r.now)
+        member.limits.add(limit, r.now)
+        member.drawn = True
+
+    def _record(self, r: Round, member: Member, before: int, limit: int) -> None:
         member.rule.drew(before, r.now)
         r.app.due.put(member.key, r.now)
         cause = "about to run out of quota, so its agent raised it at once, on credit"

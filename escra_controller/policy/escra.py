@@ -33,14 +33,16 @@ class _Mark:
 
 
 class EscraRule:
-    __slots__ = ("_cut", "_peak", "_raised_at", "_s", "_tight", "_working")
+    __slots__ = ("_cut", "_half_at", "_peaks", "_raised_at", "_s", "_tight", "_working")
 
     def __init__(self, settings: Settings) -> None:
         self._s = settings
         self._cut: _Mark | None = None  # the limit before the last cut
         self._tight: _Mark | None = None  # the highest limit that throttled lately
         self._working: int | None = None  # the limit before it fell idle
-        self._peak: _Mark | None = None  # the most it used lately
+        # The most it used in the half of ``remember_s`` before this one, and in this one, which began then.
+        self._peaks = 0, 0
+        self._half_at = float("-inf")
         self._raised_at = float("-inf")
 
     def decide(self, seen: Seen, now: float) -> Wish | None:
@@ -48,7 +50,7 @@ class EscraRule:
         if latest is None:
             return None
         if seen.sampled:
-            self._peak = self._latest(self._peak, ceil(latest.used), now)
+            self._remember_peak(ceil(latest.used), now)
         if seen.sampled and latest.throttled:
             return self._grow(seen, now)
         if self._working is not None:
@@ -142,23 +144,26 @@ class EscraRule:
         return Wish(target, "shrink", f"{unused / seen.limit:.0%} of its quota is unused", numbers)
 
     def swing(self, limit: int, now: float) -> int:
-        """What it used at most in ``remember_s``, and the headroom; nothing for one that rests."""
-        peak = self._peak
-        if peak is None or self._working is not None or now - peak.at > self._s.remember_s:
+        """What it lately used at most, and the headroom; nothing for one that rests."""
+        if self._working is not None or now - self._half_at > self._s.remember_s:
             return 0
-        return ceil(peak.limit * (1 + self._s.headroom)) - limit
+        return ceil(max(self._peaks) * (1 + self._s.headroom)) - limit
+
+    def _remember_peak(self, used: int, now: float) -> None:
+        age_s, (before, latest) = now - self._half_at, self._peaks
+        if age_s > self._s.remember_s / 2:
+            before, latest, self._half_at = latest if age_s < self._s.remember_s else 0, 0, now
+        self._peaks = before, max(latest, used)
 
     def drew(self, limit: int, now: float) -> None:
         self._raised_at, self._cut = now, None
         self._remember_tight(limit, now)
 
     def _remember_tight(self, limit: int, now: float) -> None:
-        self._tight = self._latest(self._tight, limit, now)
-
-    def _latest(self, highest: _Mark | None, milli: int, now: float) -> _Mark:
-        """The higher of the two, until it is too long ago."""
-        stale = highest is None or now - highest.at > self._s.remember_s
-        return _Mark(milli, now) if highest is None or stale or milli >= highest.limit else highest
+        tight = self._tight
+        stale = tight is None or now - tight.at > self._s.remember_s
+        if tight is None or stale or limit >= tight.limit:
+            self._tight = _Mark(limit, now)
 
     def _not_below(self, mean_used: float, now: float) -> int:
         """Just above the level that throttled, as long as the demand that did it is still there."""
