@@ -126,3 +126,84 @@ def test_the_kernel_doubling_period_and_quota_is_no_foreign_write() -> None:
     assert plan.repair(CpuLimit(100_000, 200_000)) is None
     assert plan.repair(CpuLimit(50_000, 100_000)) is None, "and back"
     assert plan.repair(CpuLimit(50_000, 200_000)) is not None
+
+
+# ---- credit ------------------------------------------------------------------------
+
+
+def lent(rev: int, milli: int, credit: int, *, aligned: bool = True) -> CpuOrder:
+    return CpuOrder(1, rev, milli, 0, aligned, credit)
+
+
+def with_credit() -> Plan:
+    """0.2 cores in force, and 0.3 more on credit."""
+    plan = Plan(None)
+    in_force = plan.take(lent(1, 200, 300, aligned=False), counters(), 0.0, idle=False)
+    assert plan.draw() is None, "not before the order is in force"
+    assert in_force is not None
+    plan.wrote(in_force)
+    plan.carried_out()
+    return plan
+
+
+def drawn(plan: Plan) -> CpuLimit:
+    limit = plan.draw()
+    assert limit is not None
+    plan.wrote(limit)
+    return limit
+
+
+def test_credit_is_drawn_once_and_wholly() -> None:
+    plan = with_credit()
+    assert drawn(plan) == CpuLimit(50_000, 100_000)
+    assert plan.draw() is None
+    assert plan.credit == 0
+
+
+def test_another_order_or_connection_ends_the_credit() -> None:
+    for end in (
+        lambda plan: plan.take(lent(2, 200, 0), counters(), 0.0, idle=False),
+        lambda plan: plan.refuse(lent(2, 900, 0)),
+        lambda plan: plan.new_controller(),
+        lambda plan: plan.forfeit(),
+    ):
+        plan = with_credit()
+        end(plan)
+        assert plan.draw() is None
+
+
+def test_a_limit_that_is_in_force_waits_for_no_boundary() -> None:
+    plan = with_credit()
+    limit = plan.take(lent(2, 200, 100), counters(), 0.0, idle=False)
+    assert limit == plan.wanted
+    assert plan.waiting is None
+    plan.carried_out()
+    assert plan.credit == 100
+
+
+def test_a_draw_that_crosses_an_order_stays_as_far_as_that_allows() -> None:
+    plan = with_credit()
+    held = drawn(plan)
+    assert plan.take(lent(2, 200, 400), counters(), 0.0, idle=False) == held
+    plan.carried_out()
+    assert plan.credit == 0, "what was drawn is not drawn again"
+    plan = with_credit()
+    drawn(plan)
+    assert plan.take(lent(2, 200, 0), counters(), 0.0, idle=False) is None
+    assert plan.waiting is not None, "taken back: at the boundary, as any cut"
+
+
+def test_an_order_that_waits_can_be_carried_out_on_its_own_credit() -> None:
+    plan = with_credit()
+    assert plan.take(lent(2, 150, 300), counters(), 0.0, idle=False) is None
+    assert drawn(plan) == CpuLimit(45_000, 100_000)
+    assert plan.waiting is None
+    plan = with_credit()
+    assert plan.take(lent(2, 100, 50), counters(), 0.0, idle=False) is None
+    assert plan.draw() is None, "what it allows is less than what is in force"
+    assert plan.waiting is not None
+
+
+def test_what_was_drawn_is_not_a_strangers() -> None:
+    plan = with_credit()
+    assert plan.repair(drawn(plan)) is None

@@ -26,6 +26,7 @@ class Chaos(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.world = World(spec(cpu=3000, memory=600 * MIB), spec("other", cpu=500))
+        self.world.lending = True
         self.omega = 3000
         for host in HOSTS:
             self.world.join(host)
@@ -54,6 +55,20 @@ class Chaos(RuleBasedStateMachine):
     @rule(place=kernels, want=wants)
     def demand(self, place: tuple[str, Kernel], want: float) -> None:
         place[1].want = want
+
+    @rule(place=kernels)
+    def credit_is_drawn(self, place: tuple[str, Kernel]) -> None:
+        host, kernel = place
+        if kernel.info.key in self.world.hosts[host].kernels:
+            self.world.draw(host, kernel)
+
+    @rule(place=kernels, low=st.sampled_from([20.0, 100.0]), high=st.sampled_from([300.0, 700.0]))
+    def work_swings(self, place: tuple[str, Kernel], low: float, high: float) -> None:
+        """So that there is credit: see EscraRule.swing."""
+        for want, periods in ((high, 5), (low, 12)):
+            place[1].want = want
+            for _ in range(periods):
+                self.world.tick()
 
     @rule(place=kernels, size=sizes)
     def memory_grows_or_shrinks(self, place: tuple[str, Kernel], size: int) -> None:

@@ -124,6 +124,7 @@ class Kernel:
     usage_usec: int = 0
     nr_periods: int = 0
     nr_throttled: int = 0
+    credit: int = 0
     memory: Memory = field(default_factory=Memory)
 
     @property
@@ -171,6 +172,8 @@ class World:
         self.hosts: dict[str, Host] = {}
         self.decisions: list[Decision] = []
         self._next_key = 1
+        # Whether its agents take credit; they draw it when they are told to (``draw``).
+        self.lending = False
         self._settings, self._grace_s, self._memory = settings, grace_s, memory
         self.specs = specs or (spec(),)
         self.start()
@@ -224,7 +227,7 @@ class World:
         host.orders.clear()
         host.acks.clear()
         for kernel in host.kernels.values():
-            kernel.rev = 0
+            kernel.rev = kernel.credit = 0
         listed = [self.describe(kernel) for kernel in host.kernels.values()]
         self.handle(AgentJoined(hello("agent", name, boot_id=name), listed))
         return host
@@ -294,6 +297,7 @@ class World:
         match order:
             case SetLimit():
                 kernel.limit, kernel.managed = order.cpu_milli, True
+                kernel.credit = order.credit_milli if self.lending else 0
                 self._wrote(host, kernel, order.rev)
             case SetMemoryLimit():
                 memory.order(order)
@@ -309,7 +313,7 @@ class World:
             case ReleaseContainer():
                 quota = kernel.info.original.quota_usec
                 kernel.limit = None if quota is None else quota * 1000 // PERIOD_USEC
-                kernel.managed = False
+                kernel.managed, kernel.credit = False, 0
                 self._wrote(host, kernel, order.rev)
                 if kernel.info.memory is not None:
                     original = kernel.info.memory.original.max_bytes
@@ -319,7 +323,16 @@ class World:
 
     def _wrote(self, host: Host, kernel: Kernel, rev: int) -> None:
         kernel.rev, kernel.writes = rev, kernel.writes + 1
-        host.acks.append(Ack(kernel.info.key, rev, kernel.in_force()))
+        host.acks.append(Ack(kernel.info.key, rev, kernel.in_force(), credit_milli=kernel.credit))
+
+    def draw(self, name: str, kernel: Kernel) -> None:
+        """Its agent raises it by itself, as far as it may."""
+        if kernel.credit and kernel.limit is not None:
+            kernel.limit, kernel.credit, kernel.writes = kernel.limit + kernel.credit, 0, kernel.writes + 1
+            if self.hosts[name].connected:
+                ack = Ack(kernel.info.key, kernel.rev, kernel.in_force(), unasked=True)
+                self.hosts[name].acks.append(ack)
+            self.check()
 
     def _sized(self, host: Host, kernel: Kernel, rev: int) -> None:
         in_force = MemoryLimit(kernel.memory.limit)

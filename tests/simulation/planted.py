@@ -11,13 +11,13 @@ from typing import Any
 import escra_agent.roster
 import escra_controller.absence
 import escra_controller.allocator
+import escra_controller.lending
 from escra_agent.memoryplan import MemoryPlan
 from escra_agent.originals import OriginalsStore
 from escra_agent.planner import Plan
 from escra_agent.roster import Roster
 from escra_agent.standing import Standing, StandingFile
 from escra_common.session import Session
-from escra_controller.allocator import Allocator
 from escra_controller.bounds import EVERYTHING, NOTHING, Absent, Bounds
 from escra_controller.ledger import Entry, Ledger
 from escra_controller.lending import Lending
@@ -192,9 +192,10 @@ PLANTS = {
     "burst-not-counted": Plant(
         "a container may use its burst beside its quota, and the pool pays for the quota only (K8)",
         (
-            (Allocator, "charge", lambda _: lambda allocator, limit: limit),
-            (escra_controller.allocator, "charge_millicores", lambda _: limit_millicores),
+            (Lending, "charge", lambda _: lambda lending, limit: limit),
+            (escra_controller.lending, "charge_millicores", lambda _: limit_millicores),
             (escra_controller.allocator, "SetLimit", _with_burst),
+            (escra_controller.lending, "SetLimit", _with_burst),
         ),
     ),
     "credit-not-counted": Plant(
