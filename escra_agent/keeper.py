@@ -100,7 +100,7 @@ class Keeper:
             c.nr_throttled,
             c.throttled_usec,
             tracked.cgroup.writes,
-            tracked.plan.rev,
+            tracked.plan.obeyed_rev,
         )
 
     # ---- orders --------------------------------------------------------------------
@@ -208,7 +208,7 @@ class Keeper:
         for tracked, limit in ranked:
             try:
                 in_force = self._write(tracked, limit)
-                tracked.plan.carried_out()
+                tracked.plan.obeyed()
                 credit_milli = tracked.plan.credit
                 acks.append(Ack(tracked.key, tracked.plan.rev, in_force, credit_milli=credit_milli))
             except CgroupGone:

@@ -38,13 +38,14 @@ class Waiting:
 class Plan:
     """``wanted`` is the limit we stand for, None while the container is not managed.
 
+    ``rev`` is the revision of the last order, ``obeyed_rev`` that of the last one that was written.
     ``credit`` in millicores is how far it may be raised above that without an order, one time.
     """
 
     def __init__(self, held: CpuLimit | None) -> None:
         self.wanted = held
         self.waiting: Waiting | None = None
-        self.rev = 0
+        self.rev = self.obeyed_rev = 0
         self.credit = 0
         # The credit of the order that is not in force yet, and the limit before credit was drawn.
         self.promised = 0
@@ -53,7 +54,7 @@ class Plan:
     def new_controller(self) -> None:
         """Another connection, another order book: what was still waiting is void."""
         self.waiting = None
-        self.rev = 0
+        self.rev = self.obeyed_rev = 0
         self.forfeit()
 
     def forfeit(self) -> None:
@@ -120,8 +121,9 @@ class Plan:
         """What the kernel held after our write."""
         self.wanted = in_force
 
-    def carried_out(self) -> None:
-        """The last order is in force, and with it the credit that it gave."""
+    def obeyed(self) -> None:
+        """The last order was written: what is seen from now on belongs to it, and its credit stands."""
+        self.obeyed_rev = self.rev
         self.credit, self.promised = self.promised, 0
 
     def draw(self) -> CpuLimit | None:
@@ -141,6 +143,7 @@ class Plan:
         self.waiting = None
         self.forfeit()
         self._drawn_from = limit
+        self.obeyed_rev = self.rev
         return CpuLimit(quota, limit.period_usec, limit.burst_usec)
 
     def _within(self, order: CpuOrder, period_usec: int) -> bool:

@@ -108,19 +108,23 @@ class Absent:
     """Hosts that were there before a restart and have not come back: what they may hold of one application.
 
     Together they hold no more than the application had, less what those that are back brought with them.
+    Of hosts that are known by name only another controller may be the leader still: as long as one of them is
+    away the others share what those that are back brought, whatever Ω has become meanwhile.
     """
 
     def __init__(self, bounds: Mapping[str, Bound], altogether: Bound) -> None:
         self._bounds = dict(bounds)
-        self._most = altogether
+        self._altogether = altogether
+        self._brought = NOTHING
         self._been_back: set[str] = set()
 
-    @property
-    def reserved(self) -> Bound:
+    def reserved(self, omega: Bound) -> Bound:
         total = NOTHING
         for bound in self._bounds.values():
             total = total.plus(bound)
-        return total.least(self._most)
+        by_name_only = EVERYTHING in self._bounds.values()
+        most = omega.most(self._altogether) if by_name_only else self._altogether
+        return total.least(most.less(self._brought))
 
     def awaits(self, host: str) -> bool:
         return host in self._bounds
@@ -130,7 +134,7 @@ class Absent:
         self._bounds.pop(host, None)
         if host not in self._been_back:
             self._been_back.add(host)
-            self._most = self._most.less(held)
+            self._brought = self._brought.plus(held)
 
     def forgotten(self, host: str) -> None:
         """A person, or its lease, says that it holds nothing any more."""

@@ -292,6 +292,7 @@ class Engine:
     def _apply_spec(self, app: App, spec: AppSpec) -> None:
         app.spec = spec
         app.changed()
+        app.reserve()
         if app.ledger.omega != spec.cpu:
             app.ledger.resize(spec.cpu)
         if app.memory.omega != spec.memory:

@@ -31,6 +31,8 @@ LEAST_GRANT_BYTES = 64 << 10
 EXPLAINS_S = 10.0
 # A write the kernel refused is tried again, but not ten times a second.
 RETRY_S = 5.0
+# A disk may take so long until more is on it.
+DISK_S = 1.0
 # A newcomer without room asks the others at most this often.
 ASK_EVERY_S = 1.0
 
@@ -151,20 +153,24 @@ class MemoryAllocator:
         if limit >= ceiling:
             self._deny(r, member, f"it is at its own maximum of {format_bytes(ceiling)}")
         elif room >= min(wanted, LEAST_GRANT_BYTES):
-            amount = self._within_bound(r, member, limit, min(wanted, self._polite(wanted, room)))
+            amount, ahead = min(wanted, self._polite(wanted, room)), int(waiting.need.growth * DISK_S)
+            amount = self._within_bound(r, member, limit, amount, min(ahead, ceiling - limit - amount))
             if amount >= min(wanted, LEAST_GRANT_BYTES):
                 self._grant(r, member, limit, amount)
         else:
             self._collect(r, wanted - room, member, f"{member.info.name} needs memory")
             self._deny_unless_others_give(r, member)
 
-    def _within_bound(self, r: Round, member: Member, limit: int, amount: int) -> int:
-        """How much of a grant may be given before more is on disk for its host; the rest is asked for."""
+    def _within_bound(self, r: Round, member: Member, limit: int, amount: int, ahead: int = 0) -> int:
+        """How much of a grant may be given before more is on disk for its host; the rest is asked for.
+
+        ``ahead`` is what it may want before a slow disk would have answered the next time.
+        """
         app, host = r.app, member.key.host
         counted = app.memory[member.key].counted if member.key in app.memory else 0
         most = counted + app.room(host).memory - limit
-        if amount > most:
-            r.secure(host, Bound(0, limit + amount - counted))
+        if amount + ahead > most:
+            r.secure(host, Bound(0, limit + amount + ahead - counted))
         return min(amount, most)
 
     def _polite(self, wanted: int, room: int) -> int:

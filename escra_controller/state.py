@@ -215,7 +215,7 @@ class App:
 
     def reserve(self) -> None:
         """Count what absent hosts may hold."""
-        self.ledger.reserved, self.memory.reserved = self.absent.reserved
+        self.ledger.reserved, self.memory.reserved = self.absent.reserved(self.omega)
 
     def floor(self, member: Member) -> int:
         info = member.info

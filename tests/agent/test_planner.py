@@ -142,7 +142,7 @@ def with_credit() -> Plan:
     assert plan.draw() is None, "not before the order is in force"
     assert in_force is not None
     plan.wrote(in_force)
-    plan.carried_out()
+    plan.obeyed()
     return plan
 
 
@@ -177,7 +177,7 @@ def test_a_limit_that_is_in_force_waits_for_no_boundary() -> None:
     limit = plan.take(lent(2, 200, 100), counters(), 0.0, idle=False)
     assert limit == plan.wanted
     assert plan.waiting is None
-    plan.carried_out()
+    plan.obeyed()
     assert plan.credit == 100
 
 
@@ -185,7 +185,7 @@ def test_a_draw_that_crosses_an_order_stays_as_far_as_that_allows() -> None:
     plan = with_credit()
     held = drawn(plan)
     assert plan.take(lent(2, 200, 400), counters(), 0.0, idle=False) == held
-    plan.carried_out()
+    plan.obeyed()
     assert plan.credit == 0, "what was drawn is not drawn again"
     plan = with_credit()
     drawn(plan)

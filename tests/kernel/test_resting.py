@@ -53,7 +53,7 @@ class Ticking:
         return tracked
 
     @property
-    def samples(self) -> list[Message]:
+    def samples(self) -> list[Samples]:
         return [message for message in self.sent if isinstance(message, Samples)]
 
     async def tick(self) -> None:
@@ -148,7 +148,6 @@ def test_one_that_works_is_reported_at_once_and_undiluted(cgroup: KernelCgroup, 
             await agent.tick()
             assert not agent.tracked.resting
             (samples,) = agent.samples
-            assert isinstance(samples, Samples)
             before, after = samples.samples
             assert before.usage_usec < after.usage_usec
             # Five ticks of rest are not part of it.  A busy machine may be late, but not by that much.
@@ -184,5 +183,29 @@ def test_without_notices_nobody_rests(
             await agent.tick()
             assert other.read_limit() == limit(0.5)
             other.close()
+
+    run(scene())
+
+
+def test_a_sample_belongs_to_the_last_order_that_was_written(cgroup: KernelCgroup, tmp_path: Path) -> None:
+    """What is seen while an aligned order waits for its boundary is due to the limit before it."""
+
+    async def scene() -> None:
+        async with ticking(cgroup, tmp_path) as agent:
+            agent.manage(300, 64 * MIB)
+            cgroup.start("/bin/sh", "-c", "while :; do :; done")
+            for _ in range(4):
+                await agent.tick()
+            agent.keeper.obey(SetLimits([CpuOrder(agent.tracked.key, 2, 200, 0, aligned=True)]))
+            agent.sent.clear()
+            await agent.tick()
+            assert {sample.rev for batch in agent.samples for sample in batch.samples} == {1}
+            end = time.monotonic() + 2
+            while agent.keeper.poll_boundaries():
+                assert time.monotonic() < end
+                await asyncio.sleep(0.002)
+            agent.sent.clear()
+            await agent.tick()
+            assert {sample.rev for batch in agent.samples for sample in batch.samples} == {2}
 
     run(scene())

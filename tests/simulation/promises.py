@@ -94,9 +94,10 @@ class Promises:
         connected = [host for host in engine.hosts.values() if host.connected]
         if len(connected) < len(self._world.machines):
             return float("inf")
-        held = [g for g in self._world.groups() if g.app == app and (g.cpu_ours or g.memory_ours)]
-        if any(MemberKey(group.host, group.key) not in known.members for group in held):
-            return float("inf")  # it has not heard yet whose that one is now
+        for group in self._world.groups():
+            member = engine.members.get(MemberKey(group.host, group.key))
+            if group.app == app and member is not None and member.info.app != app:
+                return float("inf")  # nobody has told of its move yet: orders of the old one are under way
         return (known.ledger if resource == "cpu" else known.memory).counted
 
     # ---- promise 2 -----------------------------------------------------------------
