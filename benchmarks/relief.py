@@ -35,9 +35,9 @@ def demand_to_relief(
     hierarchy: Hierarchy, events: int, most_s: float, say: Callable[[str], None]
 ) -> dict[str, Any]:
     say("demand to relief, on credit")
-    reliefs, ahead = _swinging(hierarchy, events, most_s, POLICY)
+    reliefs, ahead = _swinging(hierarchy, events, most_s, POLICY + "credit = 0.5\n")
     say("demand to relief, without credit")
-    ordered, _ = _swinging(hierarchy, events, most_s, POLICY + "credit = 0\n")
+    ordered, _ = _swinging(hierarchy, events, most_s, POLICY)
     return {**summary_ms(reliefs), "ahead": ahead, "without": summary_ms(ordered)}
 
 

@@ -143,6 +143,8 @@ class Allocator:
             app.due.put(member.key, r.now)
             target = max(floor, min(ceiling, wish.target))
             if target < limit:
+                if entry.pending and target == member.limit:
+                    continue  # just that is under way: another order would only wait longer
                 app.unmet.pop(member.key, None)
                 self._order(r, member, target, wish)
                 free = self._affordable(app.ledger.free)

@@ -63,7 +63,7 @@ def container_row(engine: Engine, member: Member, would: Would | None = None) ->
         "cgroup": member.info.cgroup,
         "state": state_word(engine, member),
         "problem": member.problem,
-        "cpu": _cpu(member),
+        "cpu": _cpu(engine, member),
         "memory": _memory(member),
         "would": None if would is None else _would(would),
         "oom_events": level.oom_events if level else 0,
@@ -88,12 +88,16 @@ def memory_limit_bytes(member: Member) -> int | None:
     return memory.level.limit_bytes if memory.level else info.in_force.max_bytes if info else None
 
 
-def _cpu(member: Member) -> Row:
+def _cpu(engine: Engine, member: Member) -> Row:
+    """``credit_cores`` is what its agent may add by itself, and counted, too."""
     latest, limit = member.demand.latest, cpu_limit_milli(member)
+    app = engine.apps.get(member.info.app)
+    credit_milli = app.credits[member.key].milli if app is not None else 0
     return {
         "limit_cores": None if limit is None else cores(limit),
         "used_cores": round(member.demand.used() / 1000, 3),
         "throttled_ratio": round(latest.throttled, 3) if latest else 0.0,
+        "credit_cores": cores(credit_milli),
     }
 
 

@@ -50,7 +50,7 @@ def test_every_runtime_dependency_says_what_it_is_for() -> None:
 
 
 def test_the_defaults_it_names_are_the_defaults() -> None:
-    for name in ("gamma", "kappa", "headroom", "shrink_window_s", "remember_s", "idle_s"):
+    for name in ("gamma", "kappa", "headroom", "shrink_window_s", "remember_s", "idle_s", "credit"):
         (value,) = re.findall(rf"`{name}` \(([\d.]+)", README)
         assert float(value) == getattr(Settings(), name), name
     for name in ("horizon_s", "margin", "ask_s", "reclaim_s"):

@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remember_s: Seconds = 60.0
     idle_s: Seconds = 2.0
     burst: Share = 0.0
-    credit: Share = 0.5
+    credit: Share = 0.0
     # For the comparison: how often ``vpa`` and ``autopilot`` decide, if not as published, and the throttled
     # ratio that ``autothrottle`` aims at.
     period_s: Seconds | None = None

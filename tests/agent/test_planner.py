@@ -161,15 +161,11 @@ def test_credit_is_drawn_once_and_wholly() -> None:
 
 
 def test_another_order_or_connection_ends_the_credit() -> None:
-    for end in (
-        lambda plan: plan.take(lent(2, 200, 0), counters(), 0.0, idle=False),
-        lambda plan: plan.refuse(lent(2, 900, 0)),
-        lambda plan: plan.new_controller(),
-        lambda plan: plan.forfeit(),
-    ):
-        plan = with_credit()
-        end(plan)
-        assert plan.draw() is None
+    recalled, refused, another = with_credit(), with_credit(), with_credit()
+    recalled.take(lent(2, 200, 0), counters(), 0.0, idle=False)
+    refused.refuse(lent(2, 900, 0))
+    another.new_controller()
+    assert [plan.draw() for plan in (recalled, refused, another)] == [None, None, None]
 
 
 def test_a_limit_that_is_in_force_waits_for_no_boundary() -> None:

@@ -11,6 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from escra_common.messages import CpuLimit
 from escra_controller.events import AppResized, AppsConfigured, ContainerAppeared
+from escra_controller.policy import Settings
 from escra_controller.state import Refused
 from tests.controller.world import MIB, PERIOD_USEC, Kernel, Memory, World, spec
 
@@ -25,7 +26,8 @@ class Chaos(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.world = World(spec(cpu=3000, memory=600 * MIB), spec("other", cpu=500))
+        specs = spec(cpu=3000, memory=600 * MIB), spec("other", cpu=500)
+        self.world = World(*specs, settings=Settings(credit=0.5))
         self.world.lending = True
         self.omega = 3000
         for host in HOSTS:

@@ -12,7 +12,7 @@ from tests.controller.world import Kernel, World, spec
 
 def swinging(cpu: int = 4000, **settings: Any) -> tuple[World, Kernel]:
     """One container whose limit followed its work down again."""
-    w = World(spec(cpu=cpu), settings=Settings(**settings))
+    w = World(spec(cpu=cpu), settings=Settings(**({"credit": 0.5} | settings)))
     w.lending = True
     w.join("h1")
     c = w.add("h1", 900)
@@ -34,7 +34,7 @@ def test_who_swings_has_credit_up_to_where_it_was_and_the_ledger_counts_it() -> 
 
 
 def test_steady_work_has_none() -> None:
-    w = World(spec(cpu=4000))
+    w = World(spec(cpu=4000), settings=Settings(credit=0.5))
     w.lending = True
     w.join("h1")
     c = w.add("h1", 500)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kernel
 
 LOAD = str(Path(benchmarks.load.__file__))
 OMEGA = 4000
-CONTROLLER = f'grace_s = 0\n[apps.shop]\ncpu = {OMEGA / 1000}\nmemory = "1GiB"\n'
+CONTROLLER = f'grace_s = 0\n[policy]\ncredit = 0.5\n[apps.shop]\ncpu = {OMEGA / 1000}\nmemory = "1GiB"\n'
 
 
 def test_one_with_credit_is_relieved_while_the_controller_stands_still(hierarchy: Hierarchy) -> None:

@@ -318,5 +318,5 @@ class ControllerHost(Host):
             )
             for name, (cpu, memory) in sizes.items()
         }
-        policy = Settings(burst=self._scenario.burst)
+        policy = Settings(burst=self._scenario.burst, credit=0.5)
         return ControllerConfig(standby=self.standby, listen=listen, apps=apps, policy=policy)

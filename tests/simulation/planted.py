@@ -133,10 +133,6 @@ def _in_force_only(lending: Lending, app: Any, member: Any, ack: Any) -> int:
     return charge_millicores(ack.in_force) or app.ledger[member.key].counted
 
 
-def _believe_recalled(lending: Lending, r: Any, member: Any, limit: int, credit: int) -> None:
-    r.app.ledger.acknowledge(member.key, member.last_rev, lending.booked(limit, credit))
-
-
 # ---- the agent ---------------------------------------------------------------------
 
 
@@ -147,13 +143,6 @@ def _forget_original(original: Callable[..., Any]) -> Callable[..., Any]:
 def _keep_waiting(original: Callable[..., None]) -> Callable[..., None]:
     def new_controller(plan: Plan) -> None:
         plan.rev = 0
-
-    return new_controller
-
-
-def _keep_credit(original: Callable[..., None]) -> Callable[..., None]:
-    def new_controller(plan: Plan) -> None:
-        plan.rev, plan.waiting = 0, None
 
     return new_controller
 
@@ -204,22 +193,10 @@ PLANTS = {
             (Lending, "booked", lambda _: lambda lending, limit, credit: lending.charge(limit)),
             (Lending, "held", lambda _: _in_force_only),
         ),
-        "credit",
-    ),
-    "credit-freed-early": Plant(
-        "credit that is taken back is free for others before its agent has heard of it",
-        ((Lending, "_order", _then(_believe_recalled)),),
-        "credit",
-    ),
-    "credit-survives": Plant(
-        "an agent draws credit that an earlier connection gave, and that nobody counts any more",
-        ((Plan, "new_controller", _keep_credit),),
-        "credit",
     ),
     "credit-drawn-again": Plant(
         "an agent draws the same credit more than once",
         ((Plan, "draw", _draw_again),),
-        "credit",
     ),
     "release-frees-at-once": Plant(
         "what a released container holds is granted to others before its agent gave it back",
@@ -235,7 +212,7 @@ PLANTS = {
     ),
     "absent-not-reserved": Plant(
         "after a restart, hosts that have not come back yet are not counted at their bounds",
-        ((Absent, "reserved", _property(lambda absent: NOTHING)),),
+        ((Absent, "reserved", _always(NOTHING)),),
     ),
     "beyond-the-bound": Plant(
         "limits grow beyond what is durable: after a crash absent hosts hold more than is counted",

@@ -64,7 +64,6 @@ THEMES: dict[str, tuple[str, ...]] = {
         *("stop_agent", "fill_store", "resize"),
     ),
     "memory": ("resize", "partition", "stop_agent", "slow", "end", "restart"),
-    "credit": ("slow", "slow", "partition", "stop_agent", "demand", "demand", "resize", "relabel"),
     "wire": ("frames", "frames", "frames", "restart", "restart", "end", "relabel", "slow", "reset"),
 }
 
@@ -132,7 +131,7 @@ def _mixed(seed: int, rng: Random) -> Scenario:
         at = round(rng.uniform(CALM_S, FAULTS_S), 3)
         steps += [_trouble(rng, at, THEMES[theme], list(hosts), containers, names)]
     swings = Random(f"swings {seed}")
-    if swings.random() < SWINGING or theme == "credit":
+    if theme != "leaders" and swings.random() < SWINGING:
         # With room above what all of them use, their agents have credit.
         apps = {
             name: (cpu + swings.choice((500, 1000, 2000)), memory) for name, (cpu, memory) in apps.items()
@@ -206,7 +205,6 @@ def _trouble(
         "foreign_cpu": (name, rng.choice((0, 5_000, 400_000))),
         "foreign_memory": (name, rng.choice((0, 16, 512)) * MIB),
         "refuse": (name, short),
-        "demand": (name, 4000),
         "resize": (app, rng.choice((400, 800, 1500, 3000)), rng.choice((256, 512, 1024)) * MIB),
         "forget_app": (app, long),
     }
