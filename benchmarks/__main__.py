@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ TAKES = {
 
 def _listed(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
     return tuple(value.split(",")) if value else ()
+
+
+def _end(number: int, frame: object) -> None:
+    """As Ctrl-C does, once: what was made is taken away again."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @click.command()
@@ -69,6 +76,7 @@ def main(
         options["episodes"] = 336  # more than 1,000 in all
     if name == "compare" and "out" not in options:
         raise click.UsageError("compare needs --out, the folder for its results")
+    signal.signal(signal.SIGTERM, _end)
     module = importlib.import_module(f"benchmarks.{MODULES.get(name, name)}")
     result: dict[str, Any] = module.measure(
         quick=quick, say=lambda line: click.echo(line, err=True), **options

@@ -2,8 +2,9 @@
 
 A controller under TLS on a host of its own, an honest agent with 100 containers on another (speaker.py), and
 on a third one who attacks (attacker.py), from sixteen addresses.  ``decision_ms``: from the honest agent's
-sample leaving to its order arriving; ``join_ms``: how long it took to join, meanwhile; ``rss_mib``: the most
-memory that the controller was seen to hold; ``connected``: how often the attacker got through to it.
+sample leaving to its order arriving; ``raises`` and ``cuts``: how many orders it got of each kind;
+``join_ms``: how long it took to join, meanwhile; ``rss_mib``: the most memory that the controller was seen to
+hold; ``connected``: how often the attacker got through to it.
 """
 
 import json
@@ -21,7 +22,7 @@ import psutil
 from benchmarks.attacker import ATTACKS, EVIL, HONEST
 from benchmarks.network import Network, running_network
 from benchmarks.numbers import summary_ms
-from benchmarks.world import PORT, START_S, Daemon
+from benchmarks.world import POLICY, PORT, START_S, Daemon
 from escra_common.tls import TlsConfig
 from escra_controller.client import QueryError, query
 from tests.pki_files import Authority, section
@@ -61,7 +62,7 @@ class Scene:
         (folder / "controller.toml").write_text(
             f'state_dir = "{folder}"\ngrace_s = 0\n'
             f'[listen]\nagents = "{self._address}:{PORT}"\ncontrol = "{self._control}"\nmetrics = ""\n{tls}'
-            '[apps.bench]\ncpu = 900\ncpu_max = 4\nmemory = "1GiB"\n'
+            f'{POLICY}[apps.bench]\ncpu = 900\ncpu_max = 4\nmemory = "1GiB"\n'
         )
         run = [sys.executable, "-m", "escra_controller.daemon", "run", "--config", "controller.toml"]
         self.controller = Daemon("controller", CONTROLLER, [*network.enter(CONTROLLER), *run], folder)
@@ -82,9 +83,11 @@ class Scene:
         victim = psutil.Process(self.controller.process.pid)
         cpu_before, logged_before = sum(victim.cpu_times()[:2]), self.controller.log.stat().st_size
         attacker = self._start(EVIL, "attacker", kind, seconds + 2 * AROUND_S, self._sources)
+        started = [attacker]
         try:
             time.sleep(AROUND_S)
             honest = self._start(HONEST, "speaker", HONEST, seconds, [], CONTAINERS)
+            started.append(honest)
             rss = 0
             while honest.poll() is None:
                 rss = max(rss, victim.memory_info().rss)
@@ -96,11 +99,14 @@ class Scene:
             said = json.loads(honest.communicate()[0])
             connected = int(attacker.communicate(timeout=START_S)[0])
         finally:
-            attacker.kill()
-            attacker.wait()
+            for process in started:
+                process.kill()
+                process.wait()
         row = {
             "kind": kind,
             "decision_ms": summary_ms(said["delays_s"]),
+            "raises": said["raises"],
+            "cuts": said["cuts"],
             "join_ms": round(said["join_s"] * 1000, 1),
             "rss_mib": round(rss / 2**20, 1),
             "connected": connected,

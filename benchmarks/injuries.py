@@ -5,6 +5,7 @@ Each takes a world that is well and ends when the fault is over; what is to be w
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ Injure = Callable[[World, Durations], Healed]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """``often``: it is done a hundred times in the long form, the others ten times.
+    """``often``: it is done a hundred times in the long form, the others ten times.  ``long``: it takes long.
 
     A world that is ``spent`` is not as before when the fault is healed: the next one needs another.
     """
@@ -56,6 +57,7 @@ class Kind:
     name: str
     injure: Injure
     often: bool = True
+    long: bool = False
     plan: Plan = field(default_factory=Plan)
     spent: bool = False
 
@@ -71,7 +73,7 @@ def end_controller(how: Signals) -> Injure:
 def _end(world: World, name: str, how: Signals) -> Healed:
     daemon = world.daemons[name]
     daemon.stop(how)
-    time.sleep(random.uniform(0, RESTART_S))
+    world.sleep(random.uniform(0, RESTART_S))
     at = time.monotonic()
     daemon.start()
     return Healed(at, _concerned(world, name))
@@ -90,7 +92,7 @@ def _stop(world: World, name: str, seconds: float) -> Healed:
     daemon.signal(SIGSTOP)
     concerned = _concerned(world, name)
     with _others_go_on(world, concerned) as still:
-        time.sleep(seconds)
+        world.sleep(seconds)
     at = time.monotonic()
     daemon.signal(SIGCONT)
     return Healed(at, concerned, still)
@@ -100,7 +102,7 @@ def part_host(world: World, durations: Durations) -> Healed:
     host = _any_host(world)
     world.network.part(host)
     with _others_go_on(world, [host]) as still:
-        time.sleep(durations.part_s)
+        world.sleep(durations.part_s)
     at = time.monotonic()
     world.network.heal()
     return Healed(at, [host], still)
@@ -112,7 +114,7 @@ def kill_controller_while_parted(world: World, durations: Durations) -> Healed:
     world.network.part(host)
     controller.stop(SIGKILL)
     controller.start()
-    time.sleep(durations.part_s)
+    world.sleep(durations.part_s)
     at = time.monotonic()
     world.network.heal()
     return Healed(at, world.plan.hosts)
@@ -123,7 +125,7 @@ def fill_disks(world: World, durations: Durations) -> Healed:
     ballast = world.state / "ballast"
     _fill(ballast)
     with _others_go_on(world, []) as still:
-        time.sleep(durations.full_s)
+        world.sleep(durations.full_s)
     host = _any_host(world)
     world.daemons[host].stop(SIGKILL)
     started = time.monotonic()
@@ -149,26 +151,41 @@ def _fill(ballast: Path) -> None:
 def promote_after_death(world: World, durations: Durations) -> Healed:
     """The leader is killed for good.  From the promotion on."""
     world.daemons[world.leader].stop(SIGKILL)
-    time.sleep(random.uniform(0, RESTART_S))
+    world.sleep(random.uniform(0, RESTART_S))
     return Healed(_promote(world), world.plan.hosts)
 
 
 def promote_while_parted(world: World, durations: Durations) -> Healed:
     """The leader lives on with one host, on the other side; it is ended when they see each other again."""
-    old, there = world.leader, world.plan.hosts[0]
-    world.network.part(old, there)
-    time.sleep(durations.full_s)
+    world.network.part(world.leader, world.plan.hosts[0])
+    return _promote_beside_another(world, durations)
+
+
+def promote_stranger(world: World, durations: Durations) -> Healed:
+    """The same, with a standby that was made anew meanwhile, and has never met that host."""
+    standby = world.daemons[world.other_controller]
+    standby.stop()
+    world.network.part(world.leader, world.plan.hosts[0])
+    shutil.rmtree(standby.state)
+    standby.state.mkdir()
+    standby.start()
+    return _promote_beside_another(world, durations)
+
+
+def _promote_beside_another(world: World, durations: Durations) -> Healed:
+    old = world.leader
+    world.sleep(durations.full_s)
     _promote(world)
-    time.sleep(durations.part_s)
+    world.sleep(durations.part_s)
     world.network.heal()
-    time.sleep(1.0)  # both lead, and see each other
+    world.sleep(1.0)  # both lead, and see each other
     at = time.monotonic()
     world.daemons[old].stop(SIGTERM)
     return Healed(at, world.plan.hosts)
 
 
 def _promote(world: World) -> float:
-    world.leader = next(name for name in world.plan.controllers if name != world.leader)
+    world.leader = world.other_controller
     at = time.monotonic()
     world.ask("promote")
     return at
@@ -180,14 +197,14 @@ def restart_docker(engine: DockerEngine) -> Injure:
     def injure(world: World, durations: Durations) -> Healed:
         engine.stop()
         with _others_go_on(world, []) as still:
-            time.sleep(durations.full_s)
+            world.sleep(durations.full_s)
         engine.start()
         at = time.monotonic()
         engine.docker("start", DOCKED)
         while not any(row["name"] == DOCKED and row["state"] == "managed" for row in world.ask("ps")):
             if time.monotonic() > at + 20:
                 raise TimeoutError(f"the container is not managed again\n{world.logs()}")
-            time.sleep(0.02)
+            world.sleep(0.02)
         return Healed(at, world.plan.hosts, still)
 
     return injure
@@ -204,17 +221,18 @@ def docker_kind() -> Iterator[Kind]:
 
 TWO_CONTROLLERS = Plan(controllers=("c1", "c2"))
 KINDS = (
-    Kind("stop30-agent", stop_agent),
-    Kind("stop30-controller", stop_controller),
+    Kind("stop30-agent", stop_agent, long=True),
+    Kind("stop30-controller", stop_controller, long=True),
     Kind("kill9-agent", end_agent(SIGKILL)),
     Kind("kill9-controller", end_controller(SIGKILL)),
     Kind("restart-agent", end_agent(SIGTERM)),
     Kind("restart-controller", end_controller(SIGTERM)),
-    Kind("partition60", part_host, often=False),
-    Kind("kill9-controller-parted", kill_controller_while_parted, often=False),
+    Kind("partition60", part_host, often=False, long=True),
+    Kind("kill9-controller-parted", kill_controller_while_parted, often=False, long=True),
     Kind("disk-full", fill_disks, often=False, plan=Plan(disk_mib=8)),
     Kind("promote-dead", promote_after_death, often=False, plan=TWO_CONTROLLERS, spent=True),
-    Kind("promote-parted", promote_while_parted, often=False, plan=TWO_CONTROLLERS, spent=True),
+    Kind("promote-stranger", promote_stranger, often=False, long=True, plan=TWO_CONTROLLERS, spent=True),
+    Kind("promote-parted", promote_while_parted, often=False, long=True, plan=TWO_CONTROLLERS, spent=True),
 )
 
 
@@ -233,4 +251,6 @@ def _others_go_on(world: World, but: Sequence[str]) -> Iterator[list[str]]:
     began = time.monotonic()
     yield still
     noticed = min(began + NOTICED_S, (began + time.monotonic()) / 2)
-    still += [host for host in world.plan.hosts if host not in but and not world.moved_since(noticed, host)]
+    still += [
+        host for host in world.plan.hosts if host not in but and world.moved_since(noticed, host) is None
+    ]

@@ -1,8 +1,9 @@
-"""An agent that only speaks: the real protocol on a real socket, with containers that do not exist.
+"""An agent without a kernel: the real protocol on a real socket, with containers that do not exist.
 
     python -m benchmarks.speaker HOST ADDRESS PORT CONTAINERS SECONDS CA CERT KEY
 
-prints as JSON how long it took to join, and each order that answered a throttled container, in seconds.
+prints as JSON how long it took to join, each order that answered a throttled container, in seconds, and how
+many orders raised a limit and cut one.
 """
 
 import json
@@ -20,6 +21,7 @@ from escra_common.messages import (
     Container,
     CpuLimit,
     CpuOrder,
+    Heartbeat,
     Message,
     Sample,
     Samples,
@@ -31,10 +33,14 @@ from escra_common.tls import Credentials, TlsConfig
 
 PERIOD_USEC = 100_000
 GIVE_UP_S = 15.0
+# An order that takes longer than this is not waited for, but counts as one that took as long.
+ORDER_S = 2.0
+# Between two containers that are throttled.
+PAUSE_S = 0.02
 
 
 class Speaker:
-    """Containers 1 to ``containers``: each came with a limit of one core and uses 0.9 of it.
+    """Containers 1 to ``containers``: each came with a limit of one core and uses 0.9 cores.
 
     Each speaker's are its own: those of one that spoke before under the same name are gone.
     """
@@ -58,6 +64,7 @@ class Speaker:
         self._said_at = time.monotonic_ns() // 1000
         self._base = 100_000 * random.randrange(1, 1 << 40)
         self._limits: dict[int, CpuOrder] = {}
+        self.raises = self.cuts = 0
         self._counters = {key: [0, 0, 0, 0] for key in range(1, containers + 1)}
         try:
             self._introduce(containers)
@@ -76,8 +83,11 @@ class Speaker:
                 ]
             )
         )
+        end = time.monotonic() + GIVE_UP_S
         while len(self._limits) < containers:
-            self._receive()
+            if time.monotonic() > end:
+                raise TimeoutError(f"{len(self._limits)} of {containers} containers have a limit")
+            self._receive(0.1)
         self._sample(None)
 
     def __enter__(self) -> "Speaker":
@@ -93,19 +103,30 @@ class Speaker:
         return self._base + number
 
     def throttle(self, key: int) -> float:
-        """Say that ``key`` was throttled in the last period; seconds until its new limit arrives."""
-        self._socket.setblocking(False)
-        try:
-            while True:  # what came of earlier samples meanwhile
-                self._take(self._socket.recv(1 << 16))
-        except (BlockingIOError, ssl.SSLWantReadError):
-            self._socket.setblocking(True)
+        """Say that ``key`` was throttled in the last period; seconds until its higher limit arrives.
+
+        ``ORDER_S`` when none does.
+        """
+        self.listen(0.0)  # what came of earlier samples meanwhile
         before = self._limits[key]
         began = time.perf_counter()
         self._sample(key)
         while self._limits[key].cpu_milli <= before.cpu_milli:
-            self._receive()
+            left_s = began + ORDER_S - time.perf_counter()
+            if left_s <= 0:
+                return ORDER_S
+            self._receive(left_s)
         return time.perf_counter() - began
+
+    def lowest(self) -> int:
+        """The container that has most room to grow."""
+        return min(self._limits, key=lambda key: self._limits[key].cpu_milli)
+
+    def listen(self, seconds: float) -> None:
+        """Take what comes, for so long at least, and be heard."""
+        end = time.monotonic() + seconds
+        while self._receive(max(0.0, end - time.monotonic())) or time.monotonic() < end:
+            pass
 
     def say_raw(self, body: object) -> None:
         """Any message at all, with no check of ours."""
@@ -123,18 +144,32 @@ class Speaker:
             samples.append(Sample(self.key(key), now, counters[0], counters[1], counters[2], 0, 0, order.rev))
         self._send(Samples(samples))
 
-    def _receive(self) -> None:
-        data = self._socket.recv(1 << 16)
-        if not data:
-            raise ConnectionError("the controller closed the connection")
+    def _receive(self, seconds: float) -> bool:
+        """Whether anything came within this time; says that it is alive when that is due."""
+        self._socket.settimeout(min(seconds, 0.1))
+        try:
+            data = self._socket.recv(1 << 16)
+            if not data:
+                raise ConnectionError("the controller closed the connection")
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+            data = b""
+        finally:
+            self._socket.settimeout(None)
         self._take(data)
+        if self._session.heartbeat_due(time.monotonic()):
+            self._send(Heartbeat())
+        return bool(data)
 
     def _take(self, data: bytes) -> None:
         acks = []
         for message in self._session.receive(data, time.monotonic()):
             if isinstance(message, SetLimits):
                 for order in message.orders:
-                    self._limits[order.key - self._base] = order
+                    number = order.key - self._base
+                    if (before := self._limits.get(number)) is not None:
+                        self.raises += order.cpu_milli > before.cpu_milli
+                        self.cuts += order.cpu_milli < before.cpu_milli
+                    self._limits[number] = order
                     limit = CpuLimit(order.cpu_milli * PERIOD_USEC // 1000, PERIOD_USEC)
                     acks.append(Ack(order.key, order.rev, limit))
         if acks:
@@ -154,9 +189,10 @@ def main(
         delays_s: list[float] = []
         end = time.monotonic() + float(seconds)
         while time.monotonic() < end:
-            delays_s.append(speaker.throttle(1 + len(delays_s) % int(containers)))
-            time.sleep(0.02)
-    print(json.dumps({"join_s": join_s, "delays_s": delays_s}))
+            delays_s.append(speaker.throttle(speaker.lowest()))
+            speaker.listen(PAUSE_S)
+        said = {"join_s": join_s, "delays_s": delays_s, "raises": speaker.raises, "cuts": speaker.cuts}
+    print(json.dumps(said))
 
 
 def _joined(dial: Callable[[], Speaker]) -> Speaker:

@@ -26,6 +26,7 @@ KEPT_S = 0.001
 SCANS_AT_MOST = 20
 USE_TOLERANCE = 1.02
 KEPT_EXAMPLES = 3
+KEPT_MOVES = 2000
 
 
 class Limits(NamedTuple):
@@ -148,11 +149,12 @@ class AppWatch:
         self.omega = Limits(omega_cores, omega_bytes)
         self._raw = self._scan()
         self.limits = self._parsed(self._raw)
-        self.moved_at = dict.fromkeys(paths, -math.inf)
+        # The last times, oldest first.
+        self.moves_at: dict[str, deque[float]] = {name: deque(maxlen=KEPT_MOVES) for name in paths}
         self._uses: deque[tuple[float, float]] = deque()
         now = time.monotonic()
         self._late = [Lateness(now, file.used_s(), file.throttled_s()) for file in self._files]
-        self._stepped_at = now
+        self._stepped_at = self.read_at = now
 
     def step(self) -> None:
         now = time.monotonic()
@@ -191,6 +193,7 @@ class AppWatch:
             self.seen.torn += 1
             return
         self.seen.checks += 1
+        self.read_at = self._stepped_at
         if raw != self._raw:
             self._moved(raw)
         cpu = sum(limits.cpu_cores for limits in self.limits.values())
@@ -206,7 +209,7 @@ class AppWatch:
         self._raw, self.limits = raw, self._parsed(raw)
         for name, limits in self.limits.items():
             if limits.cpu_cores != old[name].cpu_cores:
-                self.moved_at[name] = now
+                self.moves_at[name].append(now)
                 self.seen.moves += 1
 
     # ---- use -----------------------------------------------------------------------

@@ -4,17 +4,18 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGTERM, Signals
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.kernel_memory import KernelMemory
 from benchmarks.network import Network, running_network
-from benchmarks.watcher import AppWatch, Watcher
+from benchmarks.watcher import AppWatch, Limits, Watcher
 from escra_agent.hierarchy import Hierarchy
 from escra_common.messages import CpuLimit
 from escra_controller.client import QueryError, query
@@ -25,6 +26,9 @@ MIB = 1 << 20
 PORT = 7737
 PERIOD_USEC = 100_000
 START_S = 20.0
+# An order that nobody answers for so long explains nothing: agents write within a period or two.
+ORDER_S = 1.0
+LOOK_S, LOOKS = 0.05, 5
 # What limits are before Escra comes, and what its applications have: shares of ``Plan.cores``.
 SHARES = {"shop": 0.7, "side": 0.3}
 MEMORY_MIB = 64
@@ -54,6 +58,7 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """In a session of its own: Ctrl-C is for the benchmark, which ends it in its turn."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -61,6 +66,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
                 preexec_fn=lambda: os.nice(-10) and None,  # as its unit sets it
             )
 
@@ -81,6 +87,10 @@ class Daemon:
             process.kill()
             process.wait()
             raise
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state" / self.host
 
     @property
     def log(self) -> Path:
@@ -105,6 +115,53 @@ class NotRecovered(RuntimeError):
         self.lost = list(lost)
 
 
+class Recovery(NamedTuple):
+    """In seconds from the end of a fault: until all was as before, and until limits had moved on all hosts
+    that it concerned.  ``last`` is what was wrong last.
+    """
+
+    well_s: float
+    moved_s: float
+    last: str
+
+
+class Interrupted(RuntimeError):
+    """Somebody ended the run; what it made goes."""
+
+
+class Audit:
+    """Whether the ledger explains what the kernel holds, container by container.
+
+    Limits move all the time, so there is hardly a moment with nothing under way.  Strictly then: the kernel's
+    limit, read before and after the controller is asked, is at one of these what is counted, to the millicore
+    and page; or an order is under way for that container, the kernel holds no more than is counted, and that
+    order is younger than ``ORDER_S``.
+    """
+
+    def __init__(self) -> None:
+        self._orders: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def wrong(self, row: dict[str, Any], kernel: Limits) -> str:
+        """What is not explained, or ""."""
+        cpu = self._odd(row, "cpu", "cores", kernel.cpu_cores, 0.001)
+        return cpu or self._odd(row, "memory", "bytes", kernel.memory_bytes, 4096)
+
+    def _odd(self, row: dict[str, Any], resource: str, unit: str, kernel: float, step: float) -> str:
+        counted, ordered = row[resource][f"counted_{unit}"], row[resource][f"ordered_{unit}"]
+        key, now = (row["name"], resource), time.monotonic()
+        if ordered is None:
+            self._orders.pop(key, None)
+        elif self._orders.get(key, (None, now))[0] != ordered:
+            self._orders[key] = ordered, now
+        age_s = now - self._orders.get(key, (0, now))[1]
+        if abs(kernel - counted) <= 1.001 * step:
+            return ""
+        if ordered is not None and kernel < counted and age_s < ORDER_S:
+            return ""
+        under_way = "nothing is under way" if ordered is None else f"{ordered} ordered {age_s:.2f} s ago"
+        return f"{row['name']}: the kernel holds {kernel:.3f} {unit}, {counted} are counted, {under_way}"
+
+
 @dataclass(slots=True)
 class World:
     plan: Plan
@@ -114,42 +171,65 @@ class World:
     apps: dict[str, AppWatch]
     daemons: dict[str, Daemon] = field(default_factory=dict)
     leader: str = "c1"
+    over: threading.Event = field(default_factory=threading.Event)
 
     @property
     def state(self) -> Path:
         """Every daemon's state is below."""
         return self.folder / "state"
 
+    @property
+    def other_controller(self) -> str:
+        return next(name for name in self.plan.controllers if name != self.leader)
+
     def ask(self, op: str, **arguments: Any) -> Any:
         return query(self.folder / f"{self.leader}.sock", {"op": op, **arguments}, timeout=5.0)
 
-    def moved_since(self, at: float, host: str) -> bool:
-        """Whether the kernel has seen a CPU limit of this host change."""
-        return any(
-            self.apps[group.app].moved_at[group.name] > at for group in self.groups if group.host == host
+    def moved_since(self, at: float, host: str) -> float | None:
+        """So long after ``at`` the kernel saw a CPU limit of this host change; None if it has not."""
+        return min(
+            (
+                moved - at
+                for group in self.groups
+                if group.host == host
+                for moved in list(self.apps[group.app].moves_at[group.name])
+                if moved > at
+            ),
+            default=None,
         )
 
-    def wait_as_before(
-        self, since: float, hosts: Sequence[str], timeout_s: float = START_S
-    ) -> tuple[float, str]:
-        """Seconds from ``since`` until all is accounted for and limits move on ``hosts``; what was so last.
+    def sleep(self, seconds: float) -> None:
+        """Raises Interrupted when all is to end."""
+        if self.over.wait(seconds):
+            raise Interrupted
 
-        Raises NotRecovered.
+    def wait_as_before(self, since: float, hosts: Sequence[str], timeout_s: float = START_S) -> Recovery:
+        """Until all is connected, managed and explained (see Audit), and then limits have moved on ``hosts``.
+
+        It must stay so, in five looks.  Raises NotRecovered.
         """
-        end, wrong, lost = time.monotonic() + timeout_s, "", [g.name for g in self.groups]
+        end, audit, wrong = time.monotonic() + timeout_s, Audit(), "nobody answers"
+        lost, well_at, looks = [g.name for g in self.groups], 0.0, 0
         while time.monotonic() < end:
+            looked_at = time.monotonic()
             with suppress(QueryError):  # not listening yet
-                now_wrong, lost = self.whats_wrong()
-                still = [host for host in hosts if not self.moved_since(since, host)]
-                if not now_wrong and not still:
-                    return time.monotonic() - since, wrong
-                wrong = now_wrong or f"no limit moves on {', '.join(still)}"
-            time.sleep(0.05)
+                now_wrong, lost = self._whats_wrong(audit)
+                looks = 0 if now_wrong else looks + 1
+                well_at = looked_at if looks == 1 else well_at
+                wrong = now_wrong or wrong
+                moved_s = [self.moved_since(since, host) for host in hosts]
+                if looks >= LOOKS and None not in moved_s:
+                    return Recovery(well_at - since, max(filter(None, moved_s)), wrong)
+            self.sleep(LOOK_S)
+        still = [host for host in hosts if self.moved_since(since, host) is None]
+        wrong = wrong if looks < LOOKS else f"no limit moves on {', '.join(still)}"
         raise NotRecovered(f"not within {timeout_s:g} s as before: {wrong}\n{self.logs()}", lost)
 
-    def whats_wrong(self) -> tuple[str, list[str]]:
+    def _whats_wrong(self, audit: "Audit") -> tuple[str, list[str]]:
         """What people are told against what the kernel holds; and whom it is about."""
+        before = self._limits()
         rows = {row["name"]: row for row in self.ask("ps")}
+        after = self._limits(read_after=time.monotonic())
         away = [row["host"] for row in self.ask("agents") if row["state"] != "connected"]
         strange = [
             group.name
@@ -161,21 +241,18 @@ class World:
         if strange or away:
             states = {name: rows[name]["state"] if name in rows else "unknown" for name in strange}
             return f"containers {states}, agents away: {away}", strange
-        for row in self.ask("apps"):
-            if row["name"] in self.apps and (wrong := self._unaccounted(row)):
-                return wrong, [group.name for group in self.groups if group.app == row["name"]]
-        return "", []
+        wrong = {}
+        for name, limits in after.items():
+            # It may have moved, and its order been answered, just before the controller spoke or just after.
+            if why := audit.wrong(rows[name], limits) and audit.wrong(rows[name], before[name]):
+                wrong[name] = why
+        return "; ".join(wrong.values()), list(wrong)
 
-    def _unaccounted(self, row: dict[str, Any]) -> str:
-        """The ledger's sum must be the kernel's, at a moment when nothing is under way."""
-        limits = self.apps[row["name"]].limits.values()
-        cpu, memory = sum(each.cpu_cores for each in limits), sum(each.memory_bytes for each in limits)
-        # The ledger counts in millicores, memory in whole pages.
-        if abs(cpu - row["cpu"]["allocated_cores"]) > 0.001 * len(limits):
-            return f"{row['name']}: the kernel holds {cpu:.3f} cores, counted are {row['cpu']}"
-        if abs(memory - row["memory"]["allocated_bytes"]) > 4096 * len(limits):
-            return f"{row['name']}: the kernel holds {memory} B, counted are {row['memory']}"
-        return ""
+    def _limits(self, read_after: float = 0.0) -> dict[str, Limits]:
+        """By container, as the watcher read them last; of a time after ``read_after``."""
+        while any(app.read_at < read_after for app in self.apps.values()):
+            self.sleep(0.005)
+        return {name: limits for app in self.apps.values() for name, limits in app.limits.items()}
 
     def logs(self) -> str:
         return "\n".join(
@@ -186,8 +263,11 @@ class World:
 
 
 @contextmanager
-def running_world(hierarchy: Hierarchy, plan: Plan) -> Iterator[World]:
-    """Raises NoNetwork where there are no namespaces.  Nothing is left of it after the block."""
+def running_world(hierarchy: Hierarchy, plan: Plan, over: threading.Event) -> Iterator[World]:
+    """Raises NoNetwork where there are no namespaces.  Nothing is left of it after the block.
+
+    Whoever sets ``over`` ends what waits in it, with Interrupted.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="escra-world-")))
         network = stack.enter_context(running_network([*plan.controllers, *plan.hosts]))
@@ -208,7 +288,7 @@ def running_world(hierarchy: Hierarchy, plan: Plan) -> Iterator[World]:
         }
         for app in apps.values():
             stack.callback(app.close)
-        world = World(plan, folder, network, groups, apps)
+        world = World(plan, folder, network, groups, apps, over=over)
         world.state.mkdir()
         if plan.disk_mib:
             stack.enter_context(_small_disk(world.state, plan.disk_mib))
@@ -297,5 +377,5 @@ def _controller(world: World, name: str) -> str:
 def _add(world: World, kind: Literal["agent", "controller"], host: str, top: str, tables: str) -> None:
     (world.folder / f"{host}.toml").write_text(f'state_dir = "{world.state}/{host}"\n{top}{tables}')
     run = [sys.executable, "-m", f"escra_{kind}.daemon", "run", "--config", f"{host}.toml"]
-    (world.state / host).mkdir()
     world.daemons[host] = Daemon(kind, host, [*world.network.enter(host), *run], world.folder)
+    world.daemons[host].state.mkdir()

@@ -172,6 +172,8 @@ class Agent:
             memory_writes=self._memory.writes,
             sent_usec=round(lease_clock_s() * 1e6),
             terms=self._link.terms,
+            hosts=self._link.hosts,
+            unmet=self._link.unmet,
         )
 
     # ---- tasks ---------------------------------------------------------------------

@@ -26,6 +26,8 @@ REACH_S = 1.5
 ROUND_S = 5.0
 # So often the other controllers are asked whether one of them leads by now; they also learn of this host.
 VISIT_EVERY_S = 60.0
+# One that could not be reached yet does not know of this host, which it must before it leads.
+UNMET_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,17 @@ class Dialer:
         self._standing = standing
         self._last: Address | None = None
         self._asked_at = float("-inf")
+        self._reached: set[Address] = set()
+        self._met: set[Address] = set()
 
     @property
     def uses_tls(self) -> bool:
         return self._credentials is not None
+
+    @property
+    def unmet(self) -> bool:
+        """Whether one of several controllers has not heard of this host since the agent began."""
+        return len(self._addresses) > 1 and not self._met.issuperset(self._addresses)
 
     async def leader(self) -> Address:
         """Raises WireError, saying of each why it is not the one.
@@ -90,9 +99,14 @@ class Dialer:
     async def look_around(self, present: Address) -> None:
         """For as long as ``present`` is served; raises TakenOver when another one leads by now."""
         others = [address for address in self._addresses if address != present]
+        all_at = time.monotonic() + _about(VISIT_EVERY_S)
         while others:
-            await asyncio.sleep(VISIT_EVERY_S * random.uniform(0.8, 1.2))
-            for found in await self._visit(others):
+            unmet = [address for address in others if address not in self._reached]
+            pause = max(0.0, all_at - time.monotonic())
+            await asyncio.sleep(min(pause, _about(UNMET_EVERY_S)) if unmet else pause)
+            if time.monotonic() >= all_at:
+                unmet, all_at = others, time.monotonic() + _about(VISIT_EVERY_S)
+            for found in await self._visit(unmet):
                 newer = _epoch(found) > self._standing.epoch
                 if newer and found.controller and not self._standing.objection(found.controller):
                     self._last, self._asked_at = found.address, time.monotonic()
@@ -102,7 +116,13 @@ class Dialer:
         """Raises WireError when nobody is there."""
         standing = self._standing
         greeting = msgspec.structs.replace(
-            self._greeting, epoch=standing.epoch, leader=standing.leader, visiting=visiting
+            self._greeting,
+            epoch=standing.epoch,
+            leader=standing.leader,
+            visiting=visiting,
+            hosts=standing.hosts,
+            hosts_epoch=standing.hosts_epoch,
+            unmet=self.unmet,
         )
         tls = self._credentials.context if self._credentials is not None else None
         try:
@@ -121,7 +141,10 @@ class Dialer:
         return Channel(reader, writer, Session(greeting, time.monotonic()))
 
     async def _visit(self, addresses: Iterable[Address]) -> list[Found]:
-        return list(await asyncio.gather(*(self._visit_one(address) for address in addresses)))
+        found = list(await asyncio.gather(*(self._visit_one(address) for address in addresses)))
+        self._reached.update(each.address for each in found if each.reached)
+        self._met.update(each.address for each in found if each.controller)
+        return found
 
     async def _visit_one(self, address: Address) -> Found:
         channel = None
@@ -171,6 +194,11 @@ async def _reach(address: Address) -> socket.socket:
             raise
         connection.close()
     raise Unreachable(f"{address}: {why}")
+
+
+def _about(seconds: float) -> float:
+    """Not all agents at the same moment."""
+    return seconds * random.uniform(0.8, 1.2)
 
 
 def _epoch(found: Found) -> int:

@@ -70,6 +70,12 @@ class Link:
         self.dropped_samples = 0
         # The serial of the terms that the present controller gave; 0 is none yet.
         self.terms = 0
+        # How many hosts it counts.
+        self.hosts = 0
+
+    @property
+    def unmet(self) -> bool:
+        return self._dialer.unmet
 
     @property
     def up(self) -> bool:
@@ -161,8 +167,10 @@ class Link:
             case Terms(serial, terms):
                 await self._save(self._standing.agree(terms))
                 self.terms = serial
-            case Heartbeat(echo_usec=echo) if echo:
-                await self._save(self._standing.heard(echo / 1e6))
+            case Heartbeat(echo_usec=echo, hosts=hosts) if echo:
+                counted = bool(hosts) and self._standing.counted(hosts)
+                await self._save(self._standing.heard(echo / 1e6) or counted)
+                self.hosts = hosts
             case _:
                 pass
 
@@ -170,7 +178,7 @@ class Link:
         if objection := self._standing.standing.objection(controller):
             raise WireError(objection)
         await self._save(self._standing.follow(controller))
-        self.terms = 0
+        self.terms = self.hosts = 0
         containers = list(self._snapshot())
         for start in range(0, max(1, len(containers)), SNAPSHOT_ITEMS):
             part = containers[start : start + SNAPSHOT_ITEMS]

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from escra_common.atomicfile import write_atomically
 from escra_common.errors import EscraError
-from escra_common.messages import AppTerms, Epoch, Hello, Text
+from escra_common.messages import AppTerms, Count, Epoch, Hello, Text
 
 # A stamp on disk may be this old: the lease of an agent that was killed ends so much earlier, never later.
 STAMP_EVERY_S = 10.0
@@ -27,7 +27,7 @@ class Standing(msgspec.Struct, forbid_unknown_fields=True):
     """``epoch`` is the leadership last obeyed and ``leader`` the host that had it; ``terms`` by application.
 
     ``heard_s``: when the controller last was sure to know of this agent (seconds of CLOCK_BOOTTIME, which
-    goes on while the machine sleeps).
+    goes on while the machine sleeps).  ``hosts`` is how many the controller of ``hosts_epoch`` counted.
     """
 
     boot_id: Annotated[str, Meta(max_length=100)] = ""
@@ -35,6 +35,8 @@ class Standing(msgspec.Struct, forbid_unknown_fields=True):
     leader: Text = ""
     terms: list[AppTerms] = []
     heard_s: float = 0.0
+    hosts: Count = 0
+    hosts_epoch: Epoch = 0
 
     def objection(self, controller: Hello) -> str:
         """Why this controller is not to be obeyed; "" when it is."""
@@ -73,7 +75,10 @@ class StandingFile:
             self.trouble = f"cannot use {path}, so an older controller might be obeyed: {error}"
             return
         # After a reboot no container holds a limit of ours, and the clock began anew.
-        self.standing = found if found.boot_id == boot_id else Standing(boot_id, found.epoch, found.leader)
+        if found.boot_id != boot_id:
+            leader, counted = (found.epoch, found.leader), (found.hosts, found.hosts_epoch)
+            found = Standing(boot_id, *leader, hosts=counted[0], hosts_epoch=counted[1])
+        self.standing = found
 
     # Each says whether there is something to save.
 
@@ -86,6 +91,12 @@ class StandingFile:
     def agree(self, terms: list[AppTerms]) -> bool:
         before, self.standing.terms = self.standing.terms, terms
         return before != terms
+
+    def counted(self, hosts: int) -> bool:
+        standing = self.standing
+        before = standing.hosts, standing.hosts_epoch
+        standing.hosts, standing.hosts_epoch = hosts, standing.epoch
+        return before != (standing.hosts, standing.hosts_epoch)
 
     def heard(self, at_s: float) -> bool:
         standing = self.standing

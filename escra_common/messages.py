@@ -81,6 +81,10 @@ class Hello(_Wire, frozen=True, tag="hello"):
     ``epoch`` numbers leaderships: a controller says its own, an agent the highest it has ever obeyed, with
     the ``leader`` that had it, and an agent deals with no older one.  A ``standby`` takes no agents.  A
     ``visiting`` agent brings no snapshot: it only makes itself known, and looks who leads.
+
+    ``hosts`` is how many there were by the last word of a controller that the agent obeyed, and
+    ``hosts_epoch`` that one's leadership: who leads after it knows by that whether it has met all of them.
+    ``unmet``: not all controllers that the agent knows of have heard of it yet.
     """
 
     role: Literal["agent", "controller"]
@@ -96,6 +100,9 @@ class Hello(_Wire, frozen=True, tag="hello"):
     leader: Text = ""
     standby: bool = False
     visiting: bool = False
+    hosts: Count = 0
+    hosts_epoch: Epoch = 0
+    unmet: bool = False
 
 
 class Container(_Wire, frozen=True, gc=False):
@@ -261,7 +268,9 @@ class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     """Sent once a second; the agent's counters are totals since it started.
 
     ``sent_usec`` is the agent's clock, and ``echo_usec`` the last such time that the controller has read:
-    by it the agent knows until when the controller counts on it (the lease).
+    by it the agent knows until when the controller counts on it (the lease).  ``hosts`` is how many hosts the
+    controller counts, those that are away among them, and the agent says it back when it will not forget it.
+    ``unmet`` as in HELLO.
     """
 
     ticks: Count = 0
@@ -274,6 +283,8 @@ class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     sent_usec: Count = 0
     echo_usec: Count = 0
     terms: Count = 0
+    hosts: Count = 0
+    unmet: bool = False
 
 
 class CpuOrder(_Wire, frozen=True, gc=False):

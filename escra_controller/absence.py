@@ -1,7 +1,9 @@
 """Hosts that are away: what they hold stays counted until they are back, forgotten, or past their lease."""
 
-from escra_common.messages import AppTerms, Terms
-from escra_controller.bounds import NOTHING
+import itertools
+
+from escra_common.messages import AppTerms, Hello, Terms
+from escra_controller.bounds import ALL_APPS, EVERYTHING, NAMELESS, NOTHING
 from escra_controller.credit import NONE
 from escra_controller.events import Instruction, Secure, SendTerms
 from escra_controller.membership import Membership
@@ -12,6 +14,8 @@ from escra_controller.state import App, Host, Refused
 # Clocks differ, and an agent that was killed needs a moment to start again and see that its lease is over.
 LEASE_MARGIN_S = 60.0
 LEASE_DRIFT = 0.01
+# Nobody needs to be believed that there are more.
+HOSTS_AT_MOST = 4096
 
 
 class Absence:
@@ -41,9 +45,11 @@ class Absence:
         """Its heartbeat says which terms are in force."""
         if host.sent is not None and host.totals.terms == host.sent.serial:
             host.terms = host.sent
+        host.unmet = host.totals.unmet
 
     def tick(self, now: float, out: list[Instruction]) -> None:
         """Whose lease is over has done by now what its terms say."""
+        self._introduce()
         for name, host in self._all.hosts.items():
             # Whether it heard of a change of terms is not known: then it holds, as far as we count.
             if host.connected or host.terms is None or host.terms is not host.sent:
@@ -69,14 +75,56 @@ class Absence:
                 member.limit = floor
         self._pools.settle([app], now, out)
 
+    # ---- hosts that another leader might not know -------------------------------------
+
+    def _introduce(self) -> None:
+        """One that all controllers have met is known whoever leads next.
+
+        So is one that all hosts know to be among them: whoever they come to then waits for it (``expect``).
+        """
+        hosts = self._all.hosts.values()
+        strange = [host for host in hosts if host.strange]
+        if strange:
+            count = self.count
+            known = not self._all.absent() and all(h.connected and h.totals.hosts >= count for h in hosts)
+            for host in strange:
+                host.strange = host.unmet and not known
+
+    @property
+    def count(self) -> int:
+        """Of all hosts that may hold something."""
+        return len(self._all.hosts) + len(self._all.absent())
+
     # ---- hosts from before a restart -----------------------------------------------
 
-    def back(self, host: str, now: float, out: list[Instruction]) -> None:
+    def expect(self, hello: Hello, out: list[Instruction]) -> str:
+        """Count those that the leader before counted, and this one has never met, as absent without a name.
+
+        ``hello`` is of a host that is about to join; the nameless one that it was so far, or "".
+        """
+        known = self._all.hosts.keys() | self._all.absent()
+        if self._all.kept is None or not hello.hosts:
+            return ""
+        nameless = sorted(name for name in known if name.startswith(NAMELESS))
+        it_was = nameless[-1] if nameless and hello.host not in known else ""
+        there = len((known | {hello.host}) - {it_was})
+        free = (f"{NAMELESS}{n}" for n in itertools.count(1) if f"{NAMELESS}{n}" not in known)
+        for name in itertools.islice(free, max(0, min(hello.hosts, HOSTS_AT_MOST) - there)):
+            self._all.kept[name, ALL_APPS] = EVERYTHING
+            out.append(Secure(ALL_APPS, name, EVERYTHING))
+            for app in self._all.apps.values():
+                app.absent.expect(name, EVERYTHING)
+                app.reserve()
+        return it_was
+
+    def back(self, host: str, it_was: str, now: float, out: list[Instruction]) -> None:
         """What it holds is known now; what was kept of it is void, once the new bounds are on disk."""
         for app in self._all.apps.values():
             app.absent.joined(host, app.held_on(host))
+            app.absent.forgotten(it_was)
             app.reserve()
-        self._secure(host, now, out)
+        for name in filter(None, (host, it_was)):
+            self._secure(name, now, out)
 
     def forget(self, host: str, now: float, out: list[Instruction]) -> None:
         """Raises Refused for one that is connected, and for one that nobody knows."""

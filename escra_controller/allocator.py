@@ -116,7 +116,7 @@ class Allocator:
             # What is seen while a raise is under way belongs to the limit before it.  A cut under
             # way that hurts already, though, is better taken back at once; and when it was not even
             # written yet, it is the limit before it that hurts.
-            entry = app.ledger[member.key]
+            entry, ordered = app.ledger[member.key], limit
             if entry.pending:
                 if not (sampled and _cutting(member) and demand.throttled()):
                     continue
@@ -142,9 +142,7 @@ class Allocator:
                 continue
             app.due.put(member.key, r.now)
             target = max(floor, min(ceiling, wish.target))
-            if target < limit:
-                if entry.pending and target == member.limit:
-                    continue  # just that is under way: another order would only wait longer
+            if target < ordered:
                 app.unmet.pop(member.key, None)
                 self._order(r, member, target, wish)
                 free = self._affordable(app.ledger.free)
@@ -243,7 +241,7 @@ class Allocator:
         waiting = [
             m
             for m in app.newcomers.values()
-            if m.state == "new" and m.key not in app.ledger and m.retry_at <= now and r.reaches(m)
+            if m.state == "new" and m.key not in app.ledger and m.retry_at <= now and r.admits(m)
         ]
         if not waiting:
             return

@@ -72,7 +72,7 @@ class Controller:
         self._started_at, self._started_wall = time.monotonic(), time.time()
         self._host = host = socket.gethostname()
         self._leadership = Leadership(config.state_path, host, standby=config.standby)
-        self._server = AgentServer(host, self._handle, self._met)
+        self._server = AgentServer(host, self._handle, self._met, self._count_hosts)
         self._credentials = Credentials(config.tls, server=True) if config.tls else None
         self._renewal = Renewal(self._credentials, self._server.certificates)
         self._watchdog = Watchdog()
@@ -151,6 +151,9 @@ class Controller:
         self._leadership.met(agent)
         if self._leadership.epoch != epoch:
             self._server.lead(self._leadership.epoch)
+
+    def _count_hosts(self) -> int:
+        return self._engine.host_count
 
     def _new_desk(self) -> Desk:
         return Desk(self._engine, self._started_at, self._standing, self._shadow.would)

@@ -1,17 +1,14 @@
 """What every question on the command line shares: where to ask, how to print, how to repeat."""
 
-import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from escra_controller.client import DEFAULT_SOCKET, QueryError, query
+from escra_controller.client import DEFAULT_SOCKET, Address, QueryError, query
 from escra_controller.render import Paint, Tone, plain
 
 WATCH_S = 2.0
@@ -23,13 +20,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 class Asker:
     """What the shared options say: where to ask, and how to print."""
 
-    def __init__(self, socket: Path, timeout: float, as_json: bool, no_color: bool) -> None:
+    def __init__(self, socket: Address, timeout: float, as_json: bool, no_color: bool) -> None:
         self._socket = socket
         self._timeout = timeout
         self._as_json = as_json
         self.colour, self.paint = colours(no_color)
         # Names are cut to fit a terminal only: what reads a pipe wants all of them.
-        self.width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        self.width = _terminal_columns() if sys.stdout.isatty() else None
 
     def ask(self, op: str, **arguments: Any) -> Any:
         try:
@@ -40,13 +37,13 @@ class Asker:
 
     def show(self, data: Any, lines: list[str], *, compact: bool = False) -> None:
         if self._as_json:
-            lines = [json.dumps(data, indent=None if compact else 2)]
+            lines = [_json(data, None if compact else 2)]
         click.echo("\n".join(lines), color=self.colour)
 
     def show_lines(self, rows: list[Any], lines: list[str]) -> None:
         """A list that goes on: as JSON, every row is a line of its own."""
         if self._as_json:
-            lines = [json.dumps(row) for row in rows]
+            lines = [_json(row) for row in rows]
         if lines:
             click.echo("\n".join(lines), color=self.colour)
 
@@ -63,6 +60,18 @@ class Asker:
             if watch is None:
                 return data
             time.sleep(watch)
+
+
+def _json(data: Any, indent: int | None = None) -> str:
+    import json  # a table is not JSON
+
+    return json.dumps(data, indent=indent)
+
+
+def _terminal_columns() -> int:
+    import shutil  # nor has a pipe a width
+
+    return shutil.get_terminal_size().columns
 
 
 def colours(no_color: bool) -> tuple[bool, Paint]:
@@ -94,7 +103,7 @@ def shared(command: _Command) -> _Command:
         ),
         click.option(
             "--socket",
-            type=click.Path(path_type=Path, readable=False),  # who may open it, the kernel says
+            type=click.Path(readable=False),  # who may open it, the kernel says
             envvar="ESCRA_SOCKET",
             default=DEFAULT_SOCKET,
             show_default=True,

@@ -14,6 +14,8 @@ from escra_common.units import MAX_BYTES, MAX_MILLICORES
 ALL_HOSTS = ""
 # A bound for whatever application: of a host that is known by name only.
 ALL_APPS = "*"
+# The first part of the name for a host of which only that it is there is known.
+NAMELESS = "unknown-"
 # A bound has room for half of what is held more, and for this part of the application.
 HEADROOM = 8
 # It is raised when less than this part of the application is left below it, and lowered from twice its size.
@@ -128,6 +130,10 @@ class Absent:
 
     def awaits(self, host: str) -> bool:
         return host in self._bounds
+
+    def expect(self, host: str, bound: Bound) -> None:
+        """There is another one."""
+        self._bounds[host] = bound
 
     def joined(self, host: str, held: Bound) -> None:
         """What it brings the first time was part of the sum; what it brings later was granted since."""

@@ -8,18 +8,20 @@ import click
 
 from escra_common import __version__
 from escra_common.helptext import SETTINGS, examples
-from escra_common.units import parse_bytes, parse_cpu
 from escra_controller import views
 from escra_controller.asking import Asker, shared, watched
 from escra_controller.completion import names
-from escra_controller.doctor.command import doctor
-from escra_controller.eventcommands import events, older
-from escra_controller.recordcommands import record
-from escra_controller.replaycommands import replay
-from escra_controller.reportcommands import report
-from escra_controller.top.command import top
+from escra_controller.elsewhere import Elsewhere
 
 DEGRADED = 5
+ELSEWHERE = {
+    "doctor": "escra_controller.doctor.command",
+    "events": "escra_controller.eventcommands",
+    "record": "escra_controller.recordcommands",
+    "replay": "escra_controller.replaycommands",
+    "report": "escra_controller.reportcommands",
+    "top": "escra_controller.top.command",
+}
 
 EXIT_STATUS = """\b
 Exit status:
@@ -30,6 +32,8 @@ Exit status:
 
 
 @click.group(
+    cls=Elsewhere,
+    elsewhere=ELSEWHERE,
     epilog=examples(
         "escra ps shop --watch", "escra explain checkout", "escra events shop --follow", more=EXIT_STATUS
     ),
@@ -38,10 +42,6 @@ Exit status:
 @click.version_option(__version__, prog_name="escra")
 def main() -> None:
     """Container limits that follow the work, under one limit per application."""
-
-
-for command in (top, events, report, doctor, record, replay):
-    main.add_command(command)
 
 
 @main.command(epilog=examples("escra status", "escra status --json"))
@@ -104,6 +104,8 @@ def explain(container: str, limit: int, **options: Any) -> None:
     CONTAINER is a name, or the start of an id.  Shows its bounds, and its last decisions with cause, rule and
     numbers.
     """
+    from escra_controller.eventcommands import older
+
     asker = Asker(**options)
     data = asker.ask("explain", container=container, limit=limit)
     row, latest = data["container"], data["decisions"]
@@ -121,6 +123,8 @@ def set_(app: str, cpu: str | None, memory: str | None, **options: Any) -> None:
 
     It is kept over restarts, until the controller is told to reload its configuration.
     """
+    from escra_common.units import parse_bytes, parse_cpu
+
     arguments: dict[str, Any] = {"app": app}
     try:
         if cpu is not None:

@@ -4,18 +4,23 @@ The protocol: frames as on the agents' wire.  A request is ``{"op": ..., argumen
 ``{"ok": true, "data": ...}`` or ``{"ok": false, "error": "a sentence", "code": exit status}``.
 """
 
+import os
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
+from escra_common import frame
 from escra_common.errors import EscraError, WireError
-from escra_common.framing import Decoder, encode
 
-DEFAULT_SOCKET = Path("/run/escra/controller.sock")
+# Not a Path: pathlib alone takes as long to load as a table of a thousand rows.
+Address = str | os.PathLike[str]
+
+DEFAULT_SOCKET = "/run/escra/controller.sock"
 MAX_REQUEST_BYTES = 64 << 10
 # The rows of ten thousand containers; far above what one controller manages.
 MAX_REPLY_BYTES = 16 << 20
+
+_MOST_AT_ONCE = 1 << 20
 
 FAILED = 1
 NOT_RUNNING = 3
@@ -30,14 +35,14 @@ class QueryError(EscraError):
         self.code = code
 
 
-def query(path: Path, request: dict[str, Any], timeout: float = 2.0) -> Any:
+def query(path: Address, request: dict[str, Any], timeout: float = 2.0) -> Any:
     """The reply's data.  ``timeout`` seconds bound the whole exchange; raises QueryError."""
     deadline = time.monotonic() + timeout
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:
-            connection.connect(str(path))
-            connection.sendall(encode(request, MAX_REQUEST_BYTES))
+            connection.connect(os.fspath(path))
+            connection.sendall(frame.encode(request, MAX_REQUEST_BYTES))
             reply = _receive(connection, deadline)
         except OSError as error:
             raise explained(path, timeout, error) from error
@@ -46,7 +51,7 @@ def query(path: Path, request: dict[str, Any], timeout: float = 2.0) -> Any:
     return data_of(path, reply)
 
 
-def data_of(path: Path, reply: Any) -> Any:
+def data_of(path: Address, reply: Any) -> Any:
     """Raises QueryError for a refusal, and for what is no reply."""
     match reply:
         case {"ok": True, "data": data}:
@@ -57,18 +62,24 @@ def data_of(path: Path, reply: Any) -> Any:
 
 
 def _receive(connection: socket.socket, deadline: float) -> Any:
-    decoder = Decoder(MAX_REPLY_BYTES)
-    while (left := deadline - time.monotonic()) > 0:
+    head = _exactly(connection, frame.LENGTH.size, deadline)
+    return frame.decode(_exactly(connection, frame.announced(head, MAX_REPLY_BYTES), deadline))
+
+
+def _exactly(connection: socket.socket, size: int, deadline: float) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        if (left := deadline - time.monotonic()) <= 0:
+            raise TimeoutError
         connection.settimeout(left)
-        data = connection.recv(1 << 16)
+        data = connection.recv(min(size - len(received), _MOST_AT_ONCE))
         if not data:
             raise WireError("the controller closed the connection without an answer")
-        for reply in decoder.feed(data):
-            return reply
-    raise TimeoutError
+        received += data
+    return bytes(received)
 
 
-def explained(path: Path, timeout: float, error: OSError) -> QueryError:
+def explained(path: Address, timeout: float, error: OSError) -> QueryError:
     """What an error of the socket means to a person."""
     match error:
         case FileNotFoundError() | ConnectionRefusedError():

@@ -1,7 +1,6 @@
 """Names for the shell's completion, asked of the running controller: fast, or not at all."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
@@ -19,7 +18,7 @@ def names(op: str, key: str = "name") -> Complete:
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
         socket = context.params.get("socket") or DEFAULT_SOCKET
         try:
-            rows = query(Path(socket), {"op": op}, PATIENCE_S)
+            rows = query(socket, {"op": op}, PATIENCE_S)
         except QueryError:
             return []
         return sorted({row[key] for row in rows if row[key].startswith(incomplete)})

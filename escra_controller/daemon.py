@@ -58,8 +58,9 @@ def promote(hosts: tuple[str, ...], path: Path) -> None:
     """Let the standby that runs here lead from now on.
 
     Agents that list it come over as soon as they have no better leader.  Until every host that this
-    standby has met, or that is named with --host, has come or is forgotten (escra forget), nothing
-    grows beyond what those that came have brought: so the limits of an application never sum to more.
+    standby has met, that the last leader counted by the word of those that come, or that is named with
+    --host, has come or is forgotten (escra forget), nothing grows beyond what those that came have
+    brought: so the limits of an application never sum to more.
     """
     with command.refusing(PROGRAM):
         config = load_config(path)

@@ -91,9 +91,10 @@ class Engine:
                 self._absence.tick(now, out)
                 self._pools.tick(list(self.apps.values()), now, out)
             case AgentJoined(hello, containers):
+                it_was = self._absence.expect(hello, out)
                 self._membership.joined(hello, containers, now, out)
                 self._absence.tell(hello.host, out)
-                self._absence.back(hello.host, now, out)
+                self._absence.back(hello.host, it_was, now, out)
                 self._settle_all(now, out)
             case AgentLeft(host, reason):
                 self._membership.left(host, reason)
@@ -224,6 +225,11 @@ class Engine:
             self._pools.memory.settle(r)
 
     # ---- applications --------------------------------------------------------------
+
+    @property
+    def host_count(self) -> int:
+        """Of all that may hold something."""
+        return self._absence.count
 
     def absent_hosts(self) -> set[str]:
         """Hosts that were there before a restart, and have not come back."""

@@ -6,7 +6,7 @@ import msgspec
 
 from escra_common.messages import Ack, Container, Hello, MemoryAck
 from escra_controller.allocator import NEED_WINDOW_S
-from escra_controller.bounds import ALL_HOSTS, NOTHING
+from escra_controller.bounds import ALL_APPS, ALL_HOSTS, NOTHING
 from escra_controller.credit import NONE
 from escra_controller.demand import Demand
 from escra_controller.events import Instruction, ReleaseContainer, Secure
@@ -40,8 +40,9 @@ class Membership:
         self, hello: Hello, containers: Sequence[Container], now: float, out: list[Instruction]
     ) -> None:
         host = hello.host
+        strange = hello.unmet and not self._known(host)
         # Not reachable before all of it is known: an order given halfway would rest on old news.
-        self._all.hosts[host] = Host(hello, connected=False, heard_at=now)
+        self._all.hosts[host] = Host(hello, connected=False, heard_at=now, strange=strange, unmet=hello.unmet)
         listed = {c.key: c for c in containers}
         # A snapshot is the whole truth: what it does not list is gone, after a reboot all of it.
         for key in [m.key for m in self._all.on(host).values() if m.key.key not in listed]:
@@ -49,6 +50,12 @@ class Membership:
         for container in listed.values():
             self.upsert(host, container, now, out, snapshot=True)
         self._all.hosts[host].connected = True
+
+    def _known(self, name: str) -> bool:
+        """Whether it may have had limits of ours before."""
+        if (host := self._all.hosts.get(name)) is not None:
+            return not host.strange
+        return any(kept == name and app != ALL_APPS for kept, app in self._all.kept or ())
 
     def left(self, name: str, reason: str) -> None:
         """Its containers keep, and are counted at, what they hold; only their wishes are void."""

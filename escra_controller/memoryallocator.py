@@ -301,7 +301,7 @@ class MemoryAllocator:
             and not m.memory.releasing
             and m.key not in app.memory
             and m.memory.retry_at <= now
-            and r.reaches(m)
+            and r.admits(m)
         ]
         if not waiting:
             return

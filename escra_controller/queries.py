@@ -10,6 +10,7 @@ from msgspec import Meta
 from escra_common import __version__
 from escra_common.errors import EscraError
 from escra_common.units import MAX_BYTES, MAX_MILLICORES
+from escra_controller.bounds import NAMELESS
 from escra_controller.engine import Engine
 from escra_controller.events import AppResized, HostForgotten, Instruction
 from escra_controller.rows import (
@@ -196,9 +197,12 @@ class Desk:
             for host, info in sorted(engine.hosts.items())
             if not info.connected
         ]
+        problems += [_absence(host) for host in sorted(engine.absent_hosts())]
         problems += [
-            f"host {host} has not come back since the restart; if it is gone for good: escra forget {host}"
-            for host in sorted(engine.absent_hosts())
+            f"host {host} gets no first limits: neither all its controllers nor all hosts know of it yet; "
+            "bring those back that are away, or forget them"
+            for host, info in sorted(engine.hosts.items())
+            if info.connected and info.strange
         ]
         problems += self._standing().problems
         members = self._members(None)
@@ -276,3 +280,10 @@ class Desk:
     def _sorted_apps(self) -> list[App]:
         apps = self._engine.apps
         return [apps[name] for name in sorted(apps) if not apps[name].removed]
+
+
+def _absence(host: str) -> str:
+    what = "has not come back since the restart"
+    if host.startswith(NAMELESS):
+        what = "is one that the leader before counted, and that this one has never met"
+    return f"host {host} {what}; if it is gone for good: escra forget {host}"

@@ -22,6 +22,10 @@ class Round:
         """Whether its agent is connected: the others keep, and are counted at, what they hold."""
         return self.hosts[member.key.host].connected
 
+    def admits(self, member: Member) -> bool:
+        """Whether it may have its first limit."""
+        return self.reaches(member) and not self.hosts[member.key.host].strange
+
     @property
     def reachable(self) -> list[Member]:
         """All of them: for the rare case that concerns everybody."""

@@ -3,12 +3,14 @@
 The keys are a contract: documented, with the unit in the name, only ever added to.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from escra_common.units import cores
 from escra_controller.engine import Engine
 from escra_controller.events import Decision
-from escra_controller.state import App, Member
+from escra_controller.ledger import Ledger
+from escra_controller.state import App, Member, MemberKey
 from escra_controller.would import Would
 
 Row = dict[str, Any]
@@ -54,7 +56,7 @@ def absent_row(host: str) -> Row:
 
 def container_row(engine: Engine, member: Member, would: Would | None = None) -> Row:
     """``would`` is what it would have, were it managed: for observed ones."""
-    level = member.memory.level
+    level, app = member.memory.level, engine.apps.get(member.info.app)
     return {
         "id": member.info.id,
         "name": member.info.name,
@@ -63,8 +65,8 @@ def container_row(engine: Engine, member: Member, would: Would | None = None) ->
         "cgroup": member.info.cgroup,
         "state": state_word(engine, member),
         "problem": member.problem,
-        "cpu": _cpu(engine, member),
-        "memory": _memory(member),
+        "cpu": _cpu(engine, member) | _booked(app.ledger if app else None, member, "cores", cores),
+        "memory": _memory(member) | _booked(app.memory if app else None, member, "bytes", int),
         "would": None if would is None else _would(would),
         "oom_events": level.oom_events if level else 0,
         "oom_kills": level.oom_kills if level else 0,
@@ -98,6 +100,17 @@ def _cpu(engine: Engine, member: Member) -> Row:
         "used_cores": round(member.demand.used() / 1000, 3),
         "throttled_ratio": round(latest.throttled, 3) if latest else 0.0,
         "credit_cores": cores(credit_milli),
+    }
+
+
+def _booked(
+    ledger: Ledger[MemberKey] | None, member: Member, unit: str, amount: Callable[[int], float]
+) -> Row:
+    """What it counts for in Ω, and the limit that was ordered but not read back yet; None: none is."""
+    entry = ledger[member.key] if ledger is not None and member.key in ledger else None
+    return {
+        f"counted_{unit}": amount(entry.counted if entry else 0),
+        f"ordered_{unit}": amount(entry.ordered) if entry and entry.pending else None,
     }
 
 

@@ -53,13 +53,20 @@ class AgentServer:
     """A standby until ``lead``: it takes no agents, but sees who comes.
 
     ``deliver`` takes each event of an agent; it must not block.  ``met`` hears of every agent that says
-    HELLO, before anything is decided about it.
+    HELLO, before anything is decided about it.  ``counted`` says how many hosts there are, to tell them all.
     """
 
-    def __init__(self, host: str, deliver: Callable[[Event], None], met: Callable[[Hello], None]) -> None:
+    def __init__(
+        self,
+        host: str,
+        deliver: Callable[[Event], None],
+        met: Callable[[Hello], None],
+        counted: Callable[[], int],
+    ) -> None:
         self._hello = hello("controller", host, standby=True)
         self._deliver = deliver
         self._met = met
+        self._counted = counted
         self._links: dict[str, Channel] = {}
         self._seldom = Seldom()
 
@@ -128,7 +135,7 @@ class AgentServer:
                         if self._links.get(peer.host) is not channel:
                             continue  # not joined yet, or parted with, and this was still on its way
                         if isinstance(message, Heartbeat) and message.sent_usec:
-                            channel.send(Heartbeat(echo_usec=message.sent_usec))
+                            channel.send(Heartbeat(echo_usec=message.sent_usec, hosts=self._counted()))
                         self._deliver(event_of(peer.host, message))
 
     def _welcome(self, channel: Channel, peer: Hello) -> bool:
@@ -182,6 +189,8 @@ class AgentServer:
             address=channel.peer_address,
             software=peer.software,
         )
+        if peer.hosts_epoch >= self._hello.epoch:  # of ourselves: no news, or old
+            peer = msgspec.structs.replace(peer, hosts=0)
         self._deliver(AgentJoined(peer, containers))
 
     def _part(self, channel: Channel, reason: str, *, retry: bool = True, fault: bool = False) -> None:

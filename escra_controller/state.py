@@ -56,6 +56,9 @@ class Host:
     sent: Terms | None = None
     terms: Terms | None = None
     lapsed: set[str] = field(default_factory=set)
+    # Another controller, were it to lead, might not know of this host: nobody there gets a first limit.
+    strange: bool = False
+    unmet: bool = False
 
 
 @dataclass(slots=True)

@@ -17,6 +17,8 @@ umask 022
 
 COMMANDS="escra escra-controller escra-agent"
 UNITS="escra-controller.service escra-agent.service"
+# Is there a pip that installs into other environments (pip --python)?
+SUITS='import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (22, 3))'
 SYSUSERS=/usr/lib/sysusers.d/escra.conf
 venv=$DESTDIR$PREFIX
 here=$(dirname "$0")
@@ -34,12 +36,22 @@ check_host() {
 }
 
 install_programs() {
+    # The system's pip saves making one there, which takes as long as all the rest.
+    modules=escra_common,pip without=
+    ! "$PYTHON" -c "$SUITS" 2>/dev/null || modules=escra_common without=--without-pip
     # Made again when the system's Python is another than it was made with.
-    "$venv/bin/python" -c 'import escra_common' 2>/dev/null || "$PYTHON" -m venv --clear "$venv" ||
+    "$venv/bin/python" -c "import $modules" 2>/dev/null || "$PYTHON" -m venv --clear $without "$venv" ||
         fail "no Python environment in $venv: it takes Python 3.11 or newer with venv (apt install python3-venv)"
     [ "$EXTRAS" != - ] || EXTRAS=
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
-        ${DESTDIR:+--no-compile} -c "$here/../constraints.txt" "$here/..${EXTRAS:+[$EXTRAS]}"
+    if [ "$without" ]; then
+        set -- "$PYTHON" -m pip --python "$venv/bin/python"
+    else
+        set -- "$venv/bin/python" -m pip
+    fi
+    "$@" install --quiet --disable-pip-version-check --no-warn-script-location --no-compile \
+        -c "$here/../constraints.txt" "$here/..${EXTRAS:+[$EXTRAS]}"
+    # Two thirds of the compiling would be for languages that nobody highlights here.
+    [ -n "$DESTDIR" ] || "$venv/bin/python" -m compileall -q -j 0 -x '/pygments/(lexers|styles)/' "$venv/lib"
 }
 
 install_units() {
@@ -60,15 +72,14 @@ install_configurations() {
 
 install_for_people() {
     install -d "$DESTDIR$BINDIR"
+    set --
     for command in $COMMANDS; do
         ln -sfn "$PREFIX/bin/$command" "$DESTDIR$BINDIR/$command"
         for shell in bash zsh fish; do
-            install -d "$(dirname "$(completion $shell "$command")")"
-            env "_$(echo "$command" | tr a-z- A-Z_)_COMPLETE=${shell}_source" \
-                "$venv/bin/python" "$venv/bin/$command" >"$(completion $shell "$command")"
+            set -- "$@" $shell "$command" "$(completion $shell "$command")"
         done
     done
-    "$venv/bin/python" "$here/manpages.py" "$DESTDIR$SHAREDIR/man"
+    "$venv/bin/python" -B "$here/forpeople.py" "$DESTDIR$SHAREDIR/man" "$@"
 }
 
 # Where each shell looks for the completion of a command.
@@ -82,7 +93,8 @@ completion() {
 
 # What was made below DESTDIR is to run from PREFIX, and what installed it stays behind.
 settle_in_package() {
-    "$venv/bin/python" -m pip --quiet uninstall --yes setuptools pip
+    ! "$venv/bin/python" -c 'import pip' 2>/dev/null ||
+        "$venv/bin/python" -m pip --quiet uninstall --yes setuptools pip
     rm -f "$venv"/lib/python*/site-packages/escra-*/direct_url.json
     find "$venv/bin" ! -type d ! -name 'python*' ! -name 'escra*' -exec rm {} +
     find "$venv" -name __pycache__ -prune -exec rm -r {} +

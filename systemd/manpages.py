@@ -104,8 +104,9 @@ def _commands(program: click.Context, common: dict[str, str]) -> Iterator[str]:
 def _contexts(parent: click.Context) -> Iterator[click.Context]:
     """Of every command, and of those below it."""
     assert isinstance(parent.command, click.Group)
-    for word, command in sorted(parent.command.commands.items()):
-        if not command.hidden:
+    for word in parent.command.list_commands(parent):
+        command = parent.command.get_command(parent, word)
+        if command is not None and not command.hidden:
             context = click.Context(command, info_name=word, parent=parent)
             yield context
             if isinstance(command, click.Group):

@@ -24,7 +24,10 @@ PROGRAMS: dict[str, click.Command] = {"escra": escra, "escra-agent": agent, "esc
 def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     yield path, command
     if isinstance(command, click.Group):
-        for word, below in command.commands.items():
+        context = click.Context(command)
+        for word in command.list_commands(context):
+            below = command.get_command(context, word)
+            assert below is not None
             yield from walk(f"{path} {word}", below)
 
 
@@ -63,7 +66,9 @@ def test_every_example_is_a_command_line(line: str, tmp_path: Path, monkeypatch:
     while isinstance(command, click.Group):
         word, *words = words
         context = click.Context(command, info_name=word, parent=context)
-        command = command.commands[word]
+        below = command.get_command(context, word)
+        assert below is not None
+        command = below
     command.make_context(name, words, parent=context)  # or a UsageError
 
 

@@ -16,6 +16,7 @@ PURE = [
         for name in (
             "errors",
             "expiry",
+            "frame",
             "framing",
             "helptext",
             "messages",

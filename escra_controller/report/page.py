@@ -132,7 +132,8 @@ def _movers(app: AppReport) -> str:
     if not movers:
         return ""
     cards = "".join(_card(app, container) for container in movers)
-    return f'<h3>Limits that moved the furthest</h3><div class="three">{cards}</div>'
+    title = "Limits that moved the furthest" if len(app.containers) > 1 else "Limits of its container"
+    return f'<h3>{title}</h3><div class="three">{cards}</div>'
 
 
 def _card(app: AppReport, container: ContainerReport) -> str:
@@ -147,12 +148,12 @@ def _card(app: AppReport, container: ContainerReport) -> str:
         axis = scale("cores" if unit == "cores" else "bytes", *(line.values for line in lines))
         title = f"{container.name}: {name}"
         svg = chart(lines, app.span.since, app.span.until, axis, width=380, height=140, title=title)
-        pictures.append(f'<p class="dim small">{name}</p>{svg}')
+        pictures.append(f'<div><p class="dim small">{name}</p>{svg}</div>')
     kinds: list[Kind] = ["used", "limit", "would" if container.observed else "original"]
     keys = "".join(f'<span class="key {kind}">{_NAMES[kind]}</span>' for kind in kinds)
     return (
         f'<figure><figcaption><b class="name">{text(container.name)}</b> on {text(container.host)}<br>{keys}'
-        f"</figcaption>{''.join(pictures)}</figure>"
+        f'</figcaption><div class="pictures">{"".join(pictures)}</div></figure>'
     )
 
 

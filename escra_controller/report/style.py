@@ -26,11 +26,17 @@ CSS = (
     "nav{margin-top:10px}nav a{color:var(--link);margin-right:14px;overflow-wrap:anywhere}"
     "section+section{border-top:1px solid var(--rule);margin-top:36px}"
     ".headline{font-size:18px;font-weight:600;margin:12px 0 4px;max-width:900px}"
-    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:12px;margin:16px 0}"
+    # Six of them: in one row, two or three, and none alone in a row.
+    ".tiles{display:grid;grid-template-columns:repeat(6,1fr);gap:12px;margin:16px 0}"
+    "@media screen and (max-width:959px){.tiles{grid-template-columns:repeat(3,1fr)}}"
+    "@media screen and (max-width:519px){.tiles{grid-template-columns:repeat(2,1fr)}}"
     ".tile{background:var(--panel);border:1px solid var(--rule);border-radius:8px;padding:10px 12px}"
     ".tile span{display:block;color:var(--dim);font-size:12px}.tile b{font-size:19px;white-space:nowrap}"
     ".two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:16px}"
     ".three{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:16px}"
+    # One card alone has the whole width, and its two pictures side by side.
+    ".three figure:only-child{grid-column:1/-1}.three figure:only-child .pictures{display:grid;"
+    "grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:0 28px}"
     "figure{margin:0;border:1px solid var(--rule);border-radius:8px;padding:10px 12px;min-width:0}"
     "figcaption{margin-bottom:6px;font-weight:600;overflow-wrap:anywhere}.three figcaption{font-weight:400}"
     ".key{font-weight:400;font-size:12px;color:var(--dim);white-space:nowrap;margin-left:10px}"
@@ -55,5 +61,8 @@ CSS = (
     "white-space:nowrap}"
     "@media print{body{font-size:11px}figure,.tile,tr{break-inside:avoid}h2,h3{break-after:avoid}"
     "section+section{break-before:page;border-top:0}thead{display:table-header-group}.wide{overflow:visible}"
-    "header,main,footer{max-width:none;padding:0}}"
+    "header,main,footer{max-width:none;padding:0}.tiles{gap:8px}.tile{padding:8px}.tile b{font-size:14px}"
+    ".tile span,.key,.small,footer{font-size:10px}.two{grid-template-columns:1fr 1fr}"
+    ".three{grid-template-columns:repeat(3,1fr)}"
+    "table{font-size:9px}th,td{padding:3px}.name{min-width:4em}}"
 )

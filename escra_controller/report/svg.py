@@ -53,8 +53,8 @@ def chart(
     since: float,
     until: float,
     scale: Scale,
-    width: int = 560,
-    height: int = 190,
+    width: int = 480,
+    height: int = 163,
     title: str = "",
 ) -> str:
     """An ``<svg>`` of these lines from ``since`` to ``until``; ``title`` is for screen readers."""

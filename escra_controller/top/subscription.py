@@ -4,12 +4,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from escra_common.errors import WireError
 from escra_common.framing import Decoder, encode
-from escra_controller.client import MAX_REPLY_BYTES, MAX_REQUEST_BYTES, QueryError, data_of, explained
+from escra_controller.client import (
+    MAX_REPLY_BYTES,
+    MAX_REQUEST_BYTES,
+    Address,
+    QueryError,
+    data_of,
+    explained,
+)
 
 RETRY_S = 1.0
 
@@ -27,7 +33,7 @@ Heard = dict[str, Any] | Lost
 class Subscription:
     """``timeout`` seconds beyond the interval without a word, and the connection counts as lost."""
 
-    def __init__(self, path: Path, interval_s: float, timeout: float) -> None:
+    def __init__(self, path: Address, interval_s: float, timeout: float) -> None:
         self._path = path
         self._interval_s = interval_s
         self._timeout = timeout

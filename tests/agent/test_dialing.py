@@ -10,7 +10,7 @@ import uvloop
 from escra_agent.dialing import REACH_S, Dialer, Unreachable
 from escra_agent.standing import Standing
 from escra_common.configfile import Address, Addresses
-from escra_common.session import hello
+from escra_common.session import Session, hello
 
 
 def dial(*addresses: Address) -> float:
@@ -69,3 +69,40 @@ def test_orders_do_not_wait_for_full_packets() -> None:
         server.close()
 
     uvloop.run(main())
+
+
+def test_a_controller_that_was_not_there_is_met_soon(
+    refusing: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are visited now and then; one that knows nothing of this host, at once."""
+    monkeypatch.setattr("escra_agent.dialing.UNMET_EVERY_S", 0.05)
+
+    async def main() -> None:
+        present = Address("127.0.0.1:1")
+        dialer = Dialer(Addresses([present, refusing]), hello("agent", "h"), Standing())
+        assert dialer.unmet
+        looking = asyncio.create_task(dialer.look_around(present))
+        await asyncio.sleep(0.2)
+        met = asyncio.Event()
+
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            controller = Session(hello("controller", "c", standby=True), 0)
+            writer.write(controller.greeting(0))
+            while controller.peer is None:
+                controller.receive(await reader.read(1 << 16), 0)
+            assert controller.peer.visiting
+            met.set()
+            writer.close()
+
+        server = await asyncio.start_server(greet, refusing.host, refusing.port)
+        await asyncio.wait_for(met.wait(), 10)
+        looking.cancel()
+        await asyncio.wait([looking])
+        server.close()
+        await server.wait_closed()
+
+    uvloop.run(main())
+
+
+def test_with_one_controller_there_is_nobody_to_meet(refusing: Address) -> None:
+    assert not Dialer(Addresses([refusing]), hello("agent", "h"), Standing()).unmet

@@ -43,15 +43,19 @@ def test_it_outlives_the_agent_and_after_a_reboot_only_the_leader_does(tmp_path:
     assert file.agree([RESTORES])
     assert not file.agree([RESTORES])
     assert file.heard(100.0), "the first stamp"
+    assert file.counted(5)
+    assert not file.counted(5)
     file.save()
     assert not file.heard(100.0 + STAMP_EVERY_S - 1)
     assert file.heard(100.0 + STAMP_EVERY_S)
     again = StandingFile(path, "boot").standing
     assert (again.epoch, again.leader, again.terms, again.heard_s) == (3, "a", [RESTORES], 100.0)
+    assert (again.hosts, again.hosts_epoch) == (5, 3)
     assert again.lapsed(160.0) == []
     assert again.lapsed(160.1) == [RESTORES]
     rebooted = StandingFile(path, "another boot").standing
     assert (rebooted.epoch, rebooted.leader, rebooted.terms) == (3, "a", [])
+    assert (rebooted.hosts, rebooted.hosts_epoch) == (5, 3)
 
 
 def test_a_damaged_file_is_reported_and_a_full_disk_too(tmp_path: Path) -> None:

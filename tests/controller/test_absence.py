@@ -97,3 +97,66 @@ def test_a_host_that_is_forgotten_is_free_and_may_come_back() -> None:
     world.run(5)
     assert away.managed
     assert away.held + here.held <= 1000
+
+
+# ---- hosts that another leader does not know -------------------------------------------
+
+
+def test_hosts_that_only_the_leader_before_has_met_are_waited_for() -> None:
+    world = World(spec(cpu=1000), disk={})
+    counted = {"hosts": 3, "hosts_epoch": 1}
+    world.join("h1", **counted)
+    here = world.add("h1", 2000)
+    world.run(5)
+    assert world.engine.absent_hosts() == {"unknown-1", "unknown-2"}
+    assert here.limit is None, "they may hold all of it"
+    world.crash()
+    assert world.engine.absent_hosts() == {"unknown-1", "unknown-2"}, "they are on disk"
+    world.join("h1", **counted)
+    world.join("h2", **counted)
+    assert world.engine.absent_hosts() == {"unknown-1"}, "one has come, under its name"
+    world.handle(HostForgotten("unknown-1"))
+    world.run(5)
+    assert world.engine.host_count == 2
+    assert here.held == 1000
+
+
+def test_a_new_host_does_not_stand_for_one_that_was_counted() -> None:
+    world = World(spec(cpu=1000), disk={})
+    world.join("h1", hosts=2, hosts_epoch=1)
+    world.join("new")
+    assert world.engine.absent_hosts() == {"unknown-1"}
+
+
+def two_hosts_of_which_one_is_strange() -> tuple[World, Kernel]:
+    world = World(spec(cpu=1000), disk={})
+    world.join("h1")
+    world.join("h2", unmet=True)
+    strange = world.add("h2", 2000)
+    world.run(5)
+    assert strange.limit is None
+    return world, strange
+
+
+def test_who_has_not_met_all_controllers_gets_no_limit_before_it_has() -> None:
+    world, strange = two_hosts_of_which_one_is_strange()
+    world.handle(AgentReported("h2", Heartbeat(unmet=True)))
+    world.run(5)
+    assert strange.limit is None
+    world.handle(AgentReported("h2", Heartbeat()))
+    world.run(5)
+    assert strange.held > 0
+    world.part("h2")
+    world.join("h2", unmet=True)
+    assert not world.engine.hosts["h2"].strange, "its agent has only forgotten whom it met"
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_or_all_hosts_know_of_it(away: bool) -> None:
+    world, strange = two_hosts_of_which_one_is_strange()
+    for host in ("h1", "h2"):
+        world.handle(AgentReported(host, Heartbeat(hosts=2, unmet=True)))
+    if away:
+        world.part("h1")
+    world.run(5)
+    assert (strange.limit is None) == away, "one that is away might follow another controller"

@@ -41,7 +41,7 @@ def attended(scene: Callable[[Callable[[str], Awaitable[Peer]]], Awaitable[None]
         known += 1
 
     async def main() -> None:
-        agents = AgentServer("ctl", events.append, lambda agent: None)
+        agents = AgentServer("ctl", events.append, lambda agent: None, lambda: 1)
         agents.lead(1)
         listener = await asyncio.start_server(lambda r, w: agents.attend(r, w, count), "127.0.0.1", 0)
         peers: list[Peer] = []

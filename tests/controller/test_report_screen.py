@@ -7,6 +7,7 @@ import subprocess
 import time
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,8 +39,12 @@ addEventListener("load", () => {
   }
   for (const e of document.querySelectorAll(".tile b, .tile span, .key, h2, .headline"))
     if (e.scrollWidth > e.parentElement.clientWidth + 1) found.push(["too wide", e.textContent]);
+  const rows = {};
+  for (const tile of document.querySelectorAll(".tile")) rows[box(tile).top] = (rows[box(tile).top] || 0) + 1;
+  const beyond = [...document.querySelectorAll(".wide")].map((e) => e.scrollWidth - e.clientWidth);
   const root = document.documentElement;
   const report = {found, width: root.scrollWidth, window: innerWidth, height: root.scrollHeight,
+    tiles: Object.values(rows), beyond: Math.max(...beyond),
     background: getComputedStyle(document.body).backgroundColor,
     charts: document.querySelectorAll("svg.chart").length};
   document.title = "measured " + JSON.stringify(report);
@@ -54,7 +59,7 @@ def browser() -> str:
     return found or unavailable("browser", "no chromium is installed: apt-get install chromium")
 
 
-def shown(browser: str, directory: Path, html: str, *, width: int, dark: bool = False) -> dict[str, object]:
+def shown(browser: str, directory: Path, html: str, *, width: int, dark: bool = False) -> dict[str, Any]:
     """What the browser measured."""
     # The page itself allows no script at all.
     html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
@@ -73,7 +78,7 @@ def shown(browser: str, directory: Path, html: str, *, width: int, dark: bool = 
     )
     title = re.search(r"<title>measured (.*?)</title>", done.stdout)
     assert title, done.stdout[:500] + done.stderr[-500:]
-    measured: dict[str, object] = json.loads(unescape(title[1]))
+    measured: dict[str, Any] = json.loads(unescape(title[1]))
     return measured
 
 
@@ -90,6 +95,18 @@ def test_nothing_is_cut_off_or_covered(
     measured = shown(browser, tmp_path, page(apps, NOW, "1"), width=width, dark=dark)
     assert measured["found"] == []
     assert measured["width"] == measured["window"]
+    assert len(set(measured["tiles"])) == 1, "one of them stands alone in its row"
     assert measured["background"] == ("rgb(15, 20, 25)" if dark else "rgb(255, 255, 255)")
     # Three of the application, two of each that moved.
     assert measured["charts"] == 3 + 2 * min(containers, 6)
+
+
+def test_nothing_is_cut_off_on_paper(browser: str, tmp_path: Path) -> None:
+    """Nobody can scroll a table there.  Letter and A4 leave about 720 pixels."""
+    path = recorded(tmp_path, instants(60, *fleet(1, observed=True)))
+    apps = gather(asking(path), None, NOW - 60, NOW, time.time())
+    html = page(apps, NOW, "1").replace("@media print{", "@media all{")
+    measured = shown(browser, tmp_path, html, width=720)
+    assert measured["found"] == []
+    assert measured["beyond"] <= 0
+    assert measured["charts"] == 5

@@ -221,7 +221,8 @@ class World:
 
     # ---- hosts and containers ------------------------------------------------------
 
-    def join(self, name: str) -> Host:
+    def join(self, name: str, **facts: object) -> Host:
+        """``facts`` are what its HELLO says beside its name."""
         host = self.hosts.setdefault(name, Host())
         host.connected = True
         host.orders.clear()
@@ -229,7 +230,7 @@ class World:
         for kernel in host.kernels.values():
             kernel.rev = kernel.credit = 0
         listed = [self.describe(kernel) for kernel in host.kernels.values()]
-        self.handle(AgentJoined(hello("agent", name, boot_id=name), listed))
+        self.handle(AgentJoined(hello("agent", name, boot_id=name, **facts), listed))
         return host
 
     def part(self, name: str) -> None:

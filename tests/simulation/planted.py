@@ -18,11 +18,13 @@ from escra_agent.planner import Plan
 from escra_agent.roster import Roster
 from escra_agent.standing import Standing, StandingFile
 from escra_common.session import Session
+from escra_controller.absence import Absence
 from escra_controller.bounds import EVERYTHING, NOTHING, Absent, Bounds
 from escra_controller.ledger import Entry, Ledger
 from escra_controller.lending import Lending
 from escra_controller.membership import Membership
 from escra_controller.memoryallocator import MemoryAllocator
+from escra_controller.rounds import Round
 from escra_controller.state import charge_millicores, limit_millicores
 from tests.simulation.scenario import LEASE_S, LEASES, make
 
@@ -260,6 +262,16 @@ PLANTS = {
     "epoch-forgotten": Plant(
         "an agent that restarts does not know any more whom it followed",
         ((StandingFile, "__init__", _then(_forget_epoch)),),
+        "leaders",
+    ),
+    "strangers-unknown": Plant(
+        "a standby that was promoted does not wait for a host that it has never met, and that holds limits",
+        ((Absence, "expect", _always("")),),
+        "leaders",
+    ),
+    "strangers-admitted": Plant(
+        "a host has limits of which neither the standby nor the other hosts know",
+        ((Round, "admits", lambda _: Round.reaches),),
         "leaders",
     ),
     "any-number": Plant(

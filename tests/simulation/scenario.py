@@ -17,6 +17,8 @@ CALM_S, FAULTS_S = 1.5, 10.0
 SWINGING = 0.8
 # One seed in so many is about leases: it takes long to see one end.
 LEASES, LEASES_EVERY, LEASE_S = "leases", 40, 12
+# Of those about leaders, so many have a host that the standby has never met.
+STRANGERS_EVERY = 3
 
 Arg = str | int | float
 
@@ -115,21 +117,26 @@ def _mixed(seed: int, rng: Random) -> Scenario:
     sizes = (128, 192, 256) if theme == "memory" else (384, 512, 768)
     apps = {name: (rng.choice((600, 1000, 2000)), rng.choice(sizes) * MIB) for name in names}
     steps: list[Step] = []
+    stranger = theme == "leaders" and seed % STRANGERS_EVERY == 0
     if theme == "leaders":
         # Soon most agents follow it, and the old leader is back.
         at = round(rng.uniform(CALM_S, 4), 3)
-        steps += [Step(at, "promote", ("c1",)), Step(at + 0.1, "kill_controller", ("c0", 0.5))]
+        if not stranger:
+            steps += [Step(at, "promote", ("c1",)), Step(at + 0.1, "kill_controller", ("c0", 0.5))]
     containers: list[str] = []
     for host in hosts:
         for _ in range(rng.choice((1, 2, 2, 3))):
             containers.append(f"c{len(containers) + 1}")
             steps.append(_start(rng, round(rng.uniform(0, 0.3), 3), host, containers[-1], names))
+    if stranger:
+        steps += _stranger(seed, list(hosts), containers, at)
     for _ in range(rng.randint(6, 14)):
         at = round(rng.uniform(0.3, FAULTS_S), 3)
         steps += [_work(rng, at, containers, memory=0.8 if theme == "memory" else 0.4)]
     for _ in range(rng.randint(2, 7)):
         at = round(rng.uniform(CALM_S, FAULTS_S), 3)
-        steps += [_trouble(rng, at, THEMES[theme], list(hosts), containers, names)]
+        trouble = _trouble(rng, at, THEMES[theme], list(hosts), containers, names)
+        steps += [] if stranger else [trouble]
     swings = Random(f"swings {seed}")
     if theme != "leaders" and swings.random() < SWINGING:
         # With room above what all of them use, their agents have credit.
@@ -141,6 +148,28 @@ def _mixed(seed: int, rng: Random) -> Scenario:
     in_order = tuple(sorted(steps, key=lambda step: step.at))
     standby = theme == "leaders" or rng.random() < 0.2
     return Scenario(seed, theme, hosts, apps, in_order, standby, rng.choice((0.0, 0.0, 0.2)))
+
+
+def _stranger(seed: int, hosts: list[str], containers: list[str], promoted_at: float) -> list[Step]:
+    """The standby never meets one host, which stays with the old leader; the others lose that one.
+
+    They lose it before they can have heard of each other, or later.  All have much to do, before and after.
+    """
+    rng = Random(seed ^ 0x57A9)
+    strange, *others = rng.sample(hosts, len(hosts))
+    early = rng.random() < 0.5
+    if early:
+        cut_at = round(promoted_at - rng.uniform(0, 1), 3)
+    else:
+        promoted_at = round(promoted_at + 2.5, 3)
+        cut_at = round(promoted_at + rng.uniform(0.3, 0.6), 3)
+    steps = [Step(0.0, "sever", (strange, "c1", FAULTS_S)), Step(promoted_at, "promote", ("c1",))]
+    steps += [Step(at, "demand", (name, 4000)) for name in containers for at in (0.5, promoted_at + 1.5)]
+    for host in others:
+        steps.append(Step(cut_at, "sever", (host, "c0", FAULTS_S)))
+        if not early:
+            steps.append(Step(cut_at, "reset", (host,)))
+    return steps
 
 
 def _start(rng: Random, at: float, host: str, name: str, apps: list[str]) -> Step:

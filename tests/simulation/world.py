@@ -286,6 +286,12 @@ class World:
             self.network.block(*pair)
         self._trouble(lasts_s, lambda: self.network.unblock(*pairs))
 
+    def step_sever(self, one: str, other: str, lasts_s: float) -> None:
+        pairs = [(one, other), (other, one)]
+        for pair in pairs:
+            self.network.block(*pair)
+        self._trouble(lasts_s, lambda: self.network.unblock(*pairs))
+
     def step_reset(self, host: str) -> None:
         self.network.reset(host)
         self._trouble(0, lambda: None)
