@@ -76,8 +76,7 @@ class StandingFile:
             return
         # After a reboot no container holds a limit of ours, and the clock began anew.
         if found.boot_id != boot_id:
-            leader, counted = (found.epoch, found.leader), (found.hosts, found.hosts_epoch)
-            found = Standing(boot_id, *leader, hosts=counted[0], hosts_epoch=counted[1])
+            found = msgspec.structs.replace(found, boot_id=boot_id, terms=[], heard_s=0.0)
         self.standing = found
 
     # Each says whether there is something to save.

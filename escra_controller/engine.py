@@ -219,7 +219,8 @@ class Engine:
                     continue
                 if member.memory.releasing:
                     self._membership.memory_released(r.app, member, ack, now, out)
-                elif self._pools.memory.acknowledged(r, member, ack):
+                else:
+                    self._pools.memory.acknowledged(r, member, ack)
                     rounds[r.app.spec.name] = r
         for r in rounds.values():
             self._pools.memory.settle(r)

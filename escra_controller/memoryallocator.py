@@ -110,8 +110,8 @@ class MemoryAllocator:
                 app.memory_due.put(key, member.memory.looked_at + self._s.reclaim_s)
         self.settle(r)
 
-    def acknowledged(self, r: Round, member: Member, ack: MemoryAck) -> bool:
-        """The kernel was read back after a write; whether ``settle`` is due."""
+    def acknowledged(self, r: Round, member: Member, ack: MemoryAck) -> None:
+        """The kernel was read back after a write; ``settle`` is due, once for all that were."""
         memory, ledger = member.memory, r.app.memory
         held = ledger[member.key].counted if ack.in_force.max_bytes is None else ack.in_force.max_bytes
         last = ledger.acknowledge(member.key, ack.rev, held)
@@ -119,7 +119,6 @@ class MemoryAllocator:
             memory.ordered, memory.problem = None, ack.error
             memory.needed = ack.needed_bytes
             self._conclude(r, member, ack, ordered)
-        return True
 
     def settle(self, r: Round) -> None:
         """Something may have become free, or time passed: needs first, then newcomers."""
