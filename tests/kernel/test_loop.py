@@ -195,7 +195,7 @@ def test_a_limit_that_is_the_original_is_known_for_ours_after_both_were_killed(
 
         def managed() -> bool:
             row = pair.rows().get("c", {"cpu": {}, "memory": {"managed": False}})
-            return row["cpu"].get("limit_cores") == 0.4 and row["memory"]["managed"]
+            return bool(row["cpu"].get("limit_cores") == 0.4 and row["memory"]["managed"])
 
         pair.wait_until(managed, "it has what it came with")
         for _ in range(2):
