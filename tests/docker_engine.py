@@ -23,10 +23,15 @@ class EngineTrouble(RuntimeError):
 
 
 class DockerEngine:
-    """``socket`` is its address.  ``start`` and ``stop`` may be called in turns."""
+    """``socket`` is its address.  ``start`` and ``stop`` may be called in turns.
 
-    def __init__(self, root: Path, cgroup_parent: str) -> None:
+    ``copying``: each container has a copy of its image, which works on any file system; else the engine
+    chooses how.
+    """
+
+    def __init__(self, root: Path, cgroup_parent: str, *, copying: bool = True) -> None:
         self.root = root
+        self._storage = ["--storage-driver=vfs"] if copying else []
         self.socket = f"unix://{root}/docker.sock"
         self.cgroup_parent = cgroup_parent
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,7 +41,10 @@ class DockerEngine:
         if self._process is not None:
             return
         with (self.root / "dockerd.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
+            # In a session of its own: Ctrl-C is for who started it, who ends it in its turn.
+            self._process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         end = time.monotonic() + _START_S
         while self._docker("version").returncode != 0:
             if self._process.poll() is not None or time.monotonic() > end:
@@ -103,7 +111,7 @@ class DockerEngine:
             "--exec-opt=native.cgroupdriver=cgroupfs",
             "--containerd-namespace=escra-test",
             "--containerd-plugins-namespace=escra-test-plugins",
-            "--storage-driver=vfs",
+            *self._storage,
             "--bridge=none",
             "--iptables=false",
             "--shutdown-timeout=2",
@@ -111,10 +119,10 @@ class DockerEngine:
 
 
 @contextlib.contextmanager
-def running_engine() -> Iterator[DockerEngine]:
+def running_engine(*, copying: bool = True) -> Iterator[DockerEngine]:
     """Raises EngineTrouble when this machine cannot run one."""
     root = Path(tempfile.mkdtemp(prefix="escra-docker-"))
-    engine = DockerEngine(root, f"/escra-test-docker-{os.getpid()}")
+    engine = DockerEngine(root, f"/escra-test-docker-{os.getpid()}", copying=copying)
     try:
         engine.start()
         engine.make_image()

@@ -10,7 +10,7 @@ from statistics import mean, stdev
 import pytest
 
 from benchmarks.compare import report
-from benchmarks.compare.applications import DESIGNS
+from benchmarks.compare.designs import BARE, REAL
 from benchmarks.compare.plan import Plan, order
 from benchmarks.compare.profiling import OMEGA_CORES, USED_OF_OMEGA
 from benchmarks.compare.regimes import POLICIES, Profile, omega_of
@@ -83,7 +83,8 @@ def test_the_traces_shape_moves_slowly_and_far() -> None:
 
 
 def test_every_operation_begins_at_the_entry_and_is_in_the_mix() -> None:
-    for design in DESIGNS.values():
+    assert BARE.keys() == REAL.keys() == set(Plan().applications)
+    for design in (*BARE.values(), *REAL.values()):
         assert {call.service for call in design.operations.values()} == {design.entry}
         assert design.mix.keys() == design.operations.keys()
         assert len(design.services) >= 8
@@ -158,6 +159,7 @@ def test_tables_have_a_row_for_each_policy(tmp_path: Path) -> None:
         for policy in ("escra", "static-1x")
     ]
     result = {
+        "place": "bare cgroups",
         "omega_cores": 1.0,
         "repetitions": 5,
         "seconds": 60.0,

@@ -1,16 +1,12 @@
 """What an application needs under a load, without limits: the rate that makes 70 % of Ω, and each part."""
 
 import math
-import tempfile
-from pathlib import Path
 
-from benchmarks.compare.applications import Design
+from benchmarks.compare.applications import Design, Place
 from benchmarks.compare.cell import Load, Repetition, measured
 from benchmarks.compare.observer import Observer
-from benchmarks.compare.rawcgroups import running
 from benchmarks.compare.regimes import Profile
 from benchmarks.compare.schedules import Workload
-from escra_agent.hierarchy import Hierarchy
 
 # Well below the two processors of a small machine: the load, the daemons and the watching need some, too.
 OMEGA_CORES = 1.0
@@ -19,11 +15,11 @@ FIRST_RATE = 50.0
 SEED = 1_000_003
 
 
-def profile(design: Design, hierarchy: Hierarchy, workload: Workload, seconds: float) -> Profile:
+def profile(design: Design, place: Place, workload: Workload, seconds: float) -> Profile:
     """Two runs: a short one for the cost of a request, and one at the rate that comes of it."""
-    first = _unlimited(design, hierarchy, Load("exp", FIRST_RATE, max(2.0, seconds / 3), SEED))
+    first = _unlimited(design, place, Load("exp", FIRST_RATE, max(2.0, seconds / 3), SEED))
     rate = _rate(first, FIRST_RATE)
-    second = _unlimited(design, hierarchy, Load(workload, rate, seconds, SEED))
+    second = _unlimited(design, place, Load(workload, rate, seconds, SEED))
     series = second.observed.series
     return Profile(
         rate=_rate(second, rate),
@@ -35,11 +31,8 @@ def profile(design: Design, hierarchy: Hierarchy, workload: Workload, seconds: f
     )
 
 
-def _unlimited(design: Design, hierarchy: Hierarchy, load: Load) -> Repetition:
-    with (
-        tempfile.TemporaryDirectory(prefix="escra-compare-") as folder,
-        running(design, hierarchy, Path(folder)) as application,
-    ):
+def _unlimited(design: Design, place: Place, load: Load) -> Repetition:
+    with place.running(design) as application:
         return measured(application, Observer(application, None, around=False), load, None)
 
 
