@@ -25,13 +25,12 @@ class EngineTrouble(RuntimeError):
 class DockerEngine:
     """``socket`` is its address.  ``start`` and ``stop`` may be called in turns.
 
-    ``copying``: each container has a copy of its image, which works on any file system; else the engine
-    chooses how.
+    ``storage`` is the driver: vfs works everywhere, and copies the whole image for every container.
     """
 
-    def __init__(self, root: Path, cgroup_parent: str, *, copying: bool = True) -> None:
+    def __init__(self, root: Path, cgroup_parent: str, storage: str = "vfs") -> None:
         self.root = root
-        self._storage = ["--storage-driver=vfs"] if copying else []
+        self._storage = storage
         self.socket = f"unix://{root}/docker.sock"
         self.cgroup_parent = cgroup_parent
         self._process: subprocess.Popen[bytes] | None = None
@@ -111,7 +110,7 @@ class DockerEngine:
             "--exec-opt=native.cgroupdriver=cgroupfs",
             "--containerd-namespace=escra-test",
             "--containerd-plugins-namespace=escra-test-plugins",
-            *self._storage,
+            f"--storage-driver={self._storage}",
             "--bridge=none",
             "--iptables=false",
             "--shutdown-timeout=2",
@@ -119,10 +118,10 @@ class DockerEngine:
 
 
 @contextlib.contextmanager
-def running_engine(*, copying: bool = True) -> Iterator[DockerEngine]:
+def running_engine(storage: str = "vfs") -> Iterator[DockerEngine]:
     """Raises EngineTrouble when this machine cannot run one."""
     root = Path(tempfile.mkdtemp(prefix="escra-docker-"))
-    engine = DockerEngine(root, f"/escra-test-docker-{os.getpid()}", copying=copying)
+    engine = DockerEngine(root, f"/escra-test-docker-{os.getpid()}", storage)
     try:
         engine.start()
         engine.make_image()

@@ -86,7 +86,7 @@ def _place(docker: bool, hierarchy: Hierarchy, say: Callable[[str], None]) -> It
         raise SystemExit(f"--docker needs a Docker Engine of its own: {reason}")
     say("an engine with images from Debian's packages")
     try:
-        with docker_engine.running_engine(copying=False) as engine, docker_place(hierarchy, engine) as place:
+        with docker_engine.running_engine("overlay2") as engine, docker_place(hierarchy, engine) as place:
             yield place
     except CannotBuild as error:
         raise SystemExit(f"no images for --docker: {error}") from error

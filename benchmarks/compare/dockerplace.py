@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks.compare.applications import APP, Call, Design
 from benchmarks.compare.designs import REAL
 from benchmarks.compare.httpwire import PORT, Front
-from benchmarks.compare.software import FILLED, WEB, WEB_RECIPE, fill_script, nginx_conf, software_of
+from benchmarks.compare.software import FILLED, fill_script, nginx_conf, software_of
 from escra_agent.hierarchy import Hierarchy
-from tests.debian_image import DATABASES, USER, databases_tar, image_tar
+from tests.debian_image import DATABASES, USER, WEB, databases_tar, web_tar
 from tests.docker_engine import DockerEngine, EngineTrouble
 from tests.kernel_cgroups import FoundCgroup
 
@@ -110,7 +110,7 @@ def docker_place(hierarchy: Hierarchy, engine: DockerEngine) -> Iterator[DockerC
 
     Raises CannotBuild where there are no packages, EngineTrouble.
     """
-    for image, tar in ((DATABASES, databases_tar()), (WEB, image_tar(WEB_RECIPE))):
+    for image, tar in ((DATABASES, databases_tar()), (WEB, web_tar())):
         engine.docker("import", str(tar), image)
     _fill(engine)
     bridge = f"escra-{os.getpid()}"

@@ -9,18 +9,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.compare.applications import Design
 from benchmarks.compare.httpwire import PORT
-from tests.debian_image import DATA, DATABASES, POSTGRESQL, USER, Recipe
+from tests.debian_image import DATA, DATABASES, POSTGRESQL, USER, WEB
 
-# nginx, and Python with all that the services import.
-WEB = "escra-compare/web"
-WEB_RECIPE = Recipe(
-    "web",
-    (
-        *("nginx", "python3-aiohttp", "python3-asyncpg", "python3-jinja2", "python3-pil", "python3-redis"),
-        "python3-uvloop",
-    ),
-    frozenset({"nginx-common", "iproute2", "perl", "mailcap", "mime-support", "readline-common"}),
-)
 # PostgreSQL with what inside/postgres.sql puts into it.
 FILLED = "escra-compare/postgres"
 CODE = "/srv/benchmarks"
