@@ -110,9 +110,11 @@ def docker_place(hierarchy: Hierarchy, engine: DockerEngine) -> Iterator[DockerC
 
     Raises CannotBuild where there are no packages, EngineTrouble.
     """
-    for image, tar in ((DATABASES, databases_tar()), (WEB, web_tar())):
-        engine.docker("import", str(tar), image)
-    _fill(engine)
+    with ThreadPoolExecutor(2) as threads:
+        web = threads.submit(lambda: engine.docker("import", str(web_tar()), WEB))
+        engine.docker("import", str(databases_tar()), DATABASES)
+        _fill(engine)
+        web.result()
     bridge = f"escra-{os.getpid()}"
     option = f"--opt=com.docker.network.bridge.name={bridge}"
     engine.docker("network", "create", "--internal", option, _NETWORK)

@@ -19,10 +19,14 @@ def profile(design: Design, place: Place, workload: Workload, seconds: float) ->
     """Two runs: a short one for the cost of a request, and one at the rate that comes of it."""
     first = _unlimited(design, place, Load("exp", FIRST_RATE, max(2.0, seconds / 3), SEED))
     rate = _rate(first, FIRST_RATE)
-    second = _unlimited(design, place, Load(workload, rate, seconds, SEED))
-    series = second.observed.series
+    return profile_of(_unlimited(design, place, Load(workload, rate, seconds, SEED)), rate)
+
+
+def profile_of(run: Repetition, rate: float) -> Profile:
+    """From a run without limits at ``rate``."""
+    series = run.observed.series
     return Profile(
-        rate=_rate(second, rate),
+        rate=_rate(run, rate),
         used_cores={name: sum(s.used_cores) / len(s.used_cores) for name, s in series.items()},
         samples_milli={name: _second_means(s.used_cores) for name, s in series.items()},
         peak_bytes={name: max(s.used_bytes) for name, s in series.items()},
