@@ -26,7 +26,8 @@ _PAGE = jinja2.Environment(autoescape=True).from_string(
     "<!doctype html><title>{{ rows|length }} found</title>"
     "{% for part in range(units) %}<section><h2>{{ part + 1 }}</h2><ul>"
     "{% for row in rows[part * 12 % (rows|length or 1):][:12] %}<li id={{ row.id }}>"
-    "{% for name, value in row.items() %}<b>{{ name }}</b> {{ value }} {% endfor %}</li>{% endfor %}</ul></section>{% endfor %}"
+    "{% for name, value in row.items() %}<b>{{ name }}</b> {{ value }} {% endfor %}</li>{% endfor %}"
+    "</ul></section>{% endfor %}"
 )
 _RATES = {"EUR": "1", "USD": "1.0842", "GBP": "0.8571", "JPY": "163.21", "CHF": "0.9437", "SEK": "11.472"}
 _WORD = re.compile(r"(?:@|https?://)?\w+")
