@@ -125,7 +125,7 @@ REAL_SHOP = Design(
             Call("frontend", 6, ((_asking("cart", 2, "redis", 4), Call("currency", 4)), (_ALSO_BOUGHT,)), 64)
         ),
         "checkout": _front(Call("frontend", 5, ((_CHECKOUT,),), 64)),
-        "image": _front(Call("images", 24, hold_kib=64)),
+        "image": _front(Call("images", 25, hold_kib=64)),
     },
     {"home": 0.3, "product": 0.25, "basket": 0.1, "checkout": 0.07, "image": 0.28},
 )
@@ -188,7 +188,7 @@ REAL_MEDIA = Design(
         "timeline": _front(
             Call("gateway", 4, ((_USER,), (_KEPT_TIMELINE,), (_asking("reviews", 3, "postgres", 1),)), 64)
         ),
-        "poster": _front(Call("images", 12, hold_kib=64)),
+        "poster": _front(Call("images", 15, hold_kib=64)),
     },
     {"compose": 0.35, "page": 0.3, "timeline": 0.15, "poster": 0.2},
 )

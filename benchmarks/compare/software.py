@@ -16,6 +16,9 @@ FILLED = "escra-compare/postgres"
 CODE = "/srv/benchmarks"
 
 _AGAIN = 'while :; do "$@"; done 2>&1'
+# What was freed goes back to the kernel, and soon: glibc would keep more and more of it, jemalloc for 10 s.
+_PYTHON = ("PYTHONPATH=/srv", "PYTHONDONTWRITEBYTECODE=1", "MALLOC_MMAP_THRESHOLD_=65536")
+_JEMALLOC = ("MALLOC_CONF=dirty_decay_ms:500",)
 _REDIS = ("--save", "", "--appendonly", "no", "--protected-mode", "no", "--loglevel", "warning")
 _SETTINGS = {
     "listen_addresses": "*",
@@ -36,23 +39,15 @@ class Software:
     image: str
     command: tuple[str, ...]
     mounts: Mapping[str, str] = field(default_factory=dict)
+    environment: tuple[str, ...] = ()
 
     def run_options(self, *options: str) -> list[str]:
         """Of ``docker run``."""
-        mounts = [f"--volume={here}:{there}:ro" for here, there in self.mounts.items()]
-        user = (f"--user={USER}", "--cap-drop=ALL")
-        return [
-            "--detach",
-            *user,
-            *mounts,
-            *options,
-            self.image,
-            "/bin/sh",
-            "-c",
-            _AGAIN,
-            "sh",
-            *self.command,
-        ]
+        own = [f"--user={USER}", "--cap-drop=ALL"]
+        own += [f"--volume={here}:{there}:ro" for here, there in self.mounts.items()]
+        own += [f"--env={setting}" for setting in self.environment]
+        shell = ["/bin/sh", "-c", _AGAIN, "sh"]
+        return ["--detach", *own, *options, self.image, *shell, *self.command]
 
 
 def software_of(service: str, code: str, nginx_conf: str) -> Software:
@@ -61,12 +56,12 @@ def software_of(service: str, code: str, nginx_conf: str) -> Software:
         started = ("/usr/sbin/nginx", "-c", "/nginx.conf", "-g", "daemon off;")
         return Software(WEB, started, {nginx_conf: "/nginx.conf"})
     if service == "redis":
-        return Software(DATABASES, ("redis-server", *_REDIS))
+        return Software(DATABASES, ("redis-server", *_REDIS), environment=_JEMALLOC)
     if service == "postgres":
         settings = (part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}"))
         return Software(FILLED, (f"{POSTGRESQL}/postgres", "-D", f"{DATA}/pg", "-k", "/tmp", *settings))
-    python = ("env", "PYTHONPATH=/srv", "PYTHONDONTWRITEBYTECODE=1", "/usr/bin/python3")
-    return Software(WEB, (*python, "-m", "benchmarks.compare.inside.service", service), {code: CODE})
+    python = ("/usr/bin/python3", "-m", "benchmarks.compare.inside.service", service)
+    return Software(WEB, python, {code: CODE}, _PYTHON)
 
 
 def fill_script(sql: str) -> str:

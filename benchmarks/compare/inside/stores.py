@@ -32,9 +32,9 @@ _STATEMENTS = {
 }
 _HIGHEST = {"catalog": KINDS, "recommendation": PRODUCTS, "checkout": PRODUCTS}
 
-# A cart, a session and a timeline are forgotten after so long: redis grows and falls with its use.
-KEEP_S = 4
-NOTE = "n" * 2048
+# A cart, a timeline and what somebody looked at are forgotten after so long: redis grows and falls with use.
+KEEP_S = 3
+SEEN = b"\xff" * (24 << 10)
 
 
 class Store(Protocol):
@@ -85,14 +85,14 @@ class Redis:
         """A cart, a session or a rating: something more in it, and all that is."""
         async with self._client.pipeline(transaction=False) as batch:
             batch.hincrby(key, str(random.randint(1, PRODUCTS)), 1)
-            batch.hset(key, f"note {random.randint(1, 5)}", NOTE)
+            batch.setex(f"{key}:seen:{random.randrange(10)}", KEEP_S, SEEN)
             batch.expire(key, KEEP_S)
             batch.hgetall(key)
             *_, found = await batch.execute()
-        return [{"id": int(name), "count": int(count)} for name, count in found.items() if name.isdigit()]
+        return [{"id": int(name), "count": int(count)} for name, count in found.items()]
 
     async def _listed(self, key: str) -> list[Row]:
-        entry = json.dumps({"id": random.randint(1, MOVIES), "body": NOTE[:200]})
+        entry = json.dumps({"id": random.randint(1, MOVIES), "body": "read this " * 20})
         async with self._client.pipeline(transaction=False) as batch:
             batch.lpush(key, entry)
             batch.ltrim(key, 0, 49)
