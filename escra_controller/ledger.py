@@ -63,6 +63,9 @@ class Ledger(Generic[K]):
     def __getitem__(self, key: K) -> Entry:
         return self._entries[key]
 
+    def get(self, key: K) -> Entry | None:
+        return self._entries.get(key)
+
     def __iter__(self) -> Iterator[K]:
         return iter(self._entries)
 
@@ -90,6 +93,17 @@ class Ledger(Generic[K]):
         self.forget(key)
         self._entries[key] = Entry(held, held, 0, held)
         self._count(key, held)
+        self._overhang = max(self._overhang, self._counted)
+
+    def expect(self, key: K, elsewhere: Entry) -> None:
+        """An order from other books, those of the application it was in, may yet be carried out."""
+        entry = self._entries.get(key)
+        if entry is None or not elsewhere.pending:
+            return
+        before = entry.counted
+        entry.ordered, entry.rev = elsewhere.ordered, elsewhere.rev
+        entry.highest = max(entry.highest, elsewhere.highest)
+        self._count(key, entry.counted - before)
         self._overhang = max(self._overhang, self._counted)
 
     def order(self, key: K, amount: int, rev: int) -> None:
