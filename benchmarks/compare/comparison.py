@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,10 @@ def _place(docker: bool, hierarchy: Hierarchy, say: Callable[[str], None]) -> It
     if reason := docker_engine.whats_missing():
         raise SystemExit(f"--docker needs a Docker Engine of its own: {reason}")
     say("an engine with images from Debian's packages")
-    try:
-        with docker_engine.running_engine("overlay2") as engine, docker_place(hierarchy, engine) as place:
-            yield place
-    except CannotBuild as error:
-        raise SystemExit(f"no images for --docker: {error}") from error
+    with ExitStack() as stack:
+        try:
+            engine = stack.enter_context(docker_engine.running_engine("overlay2"))
+            place = stack.enter_context(docker_place(hierarchy, engine))
+        except (CannotBuild, docker_engine.EngineTrouble) as error:
+            raise SystemExit(f"--docker needs an engine with images made here: {error}") from error
+        yield place
