@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare.cell import Load, measured, repeat
+from benchmarks.compare.cell import Load, Repetition, measured
 from benchmarks.compare.dockerplace import DockerApplication, DockerContainers, docker_place
 from benchmarks.compare.observer import Observer
 from benchmarks.compare.profiling import profile_of
@@ -54,9 +54,9 @@ def test_the_shop_answers_is_measured_and_goes(hierarchy: Hierarchy) -> None:
             free = measured(application, Observer(application, None, around=False), LOAD, None)
             profile = profile_of(free, LOAD.rate)
             check_static(application, profile)
+            check_escra(application, profile)
         assert left_over(hierarchy)
         assert place.engine.docker("ps", "--all", "--quiet") == ""
-        check_escra(place, profile)
         root = place.engine.root
     assert not left_over(hierarchy)
     assert not root.exists()
@@ -73,11 +73,15 @@ def check_answers(application: DockerApplication) -> None:
     assert picture[:2] == b"\xff\xd8"
 
 
+def one_cell(policy: str, application: DockerApplication, profile: Profile) -> Repetition:
+    with regime(policy, application, profile) as pair:
+        observer = Observer(application, omega_of(policy, profile), around=False)
+        return measured(application, observer, LOAD, pair)
+
+
 def check_static(application: DockerApplication, profile: Profile) -> None:
     """Everybody has the profile's share of Ω from the beginning to the end."""
-    with regime("static-1x", application, profile) as pair:
-        observer = Observer(application, omega_of("static-1x", profile), around=False)
-        result = measured(application, observer, LOAD, pair)
+    result = one_cell("static-1x", application, profile)
     assert result.outcome.latencies_ms
     for name, series in result.observed.series.items():
         assert min(series.limit_cores) == max(series.limit_cores)
@@ -85,9 +89,9 @@ def check_static(application: DockerApplication, profile: Profile) -> None:
     assert result.observed.oom_kills == result.observed.violations == 0
 
 
-def check_escra(place: DockerContainers, profile: Profile) -> None:
+def check_escra(application: DockerApplication, profile: Profile) -> None:
     """Limits move, and never sum to more than Ω."""
-    result = repeat(place.designs["shop"], place, "escra", profile, LOAD)
+    result = one_cell("escra", application, profile)
     assert result.outcome.latencies_ms
     assert result.writes_per_s > 0
     observed = result.observed
