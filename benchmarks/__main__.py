@@ -22,7 +22,7 @@ TAKES = {
     "faults": {"full", "kinds"},
     "engine": {"agents", "huge", "profile"},
     "controller": {"agents", "huge"},
-    "compare": {"out", "seconds", "repetitions", "policies", "workloads", "applications"},
+    "compare": {"out", "seconds", "repetitions", "policies", "workloads", "applications", "docker"},
 }
 
 
@@ -57,6 +57,7 @@ def _end(number: int, frame: object) -> None:
 @click.option("--policies", callback=_listed, help="compare: only these, with commas between them.")
 @click.option("--workloads", callback=_listed, help="compare: only these.")
 @click.option("--applications", callback=_listed, help="compare: only these.")
+@click.option("--docker", is_flag=True, help="compare: real software in Docker containers.")
 def main(
     name: str,
     as_json: bool,

@@ -41,10 +41,10 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"# Comparison under Ω = {result['omega_cores']:g} cores",
         "",
-        f"{result['repetitions']} repetitions of {result['seconds']:g} s each, interleaved; medians, and in "
-        "brackets 95 % bootstrap intervals.  Latency counts from the planned time of a request; one that "
-        f"failed counts as {result['patience_ms']:g} ms.  Slack is the sum of the limits less the use, every "
-        "100 ms.",
+        f"Services in {result['place']}; {result['repetitions']} repetitions of {result['seconds']:g} s "
+        "each, interleaved; medians, and in brackets 95 % bootstrap intervals.  Latency counts from the "
+        f"planned time of a request; one that failed counts as {result['patience_ms']:g} ms.  Slack is the "
+        "sum of the limits less the use, every 100 ms.",
     ]
     if result["left_out"]:
         lines += ["", f"Left out of a full run: {'; '.join(result['left_out'])}."]
