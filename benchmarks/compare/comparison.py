@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import plots, report
+from benchmarks.compare import serverless as functions
 from benchmarks.compare.cell import LATE_MS, STRANGERS_CORES, WARM_S
 from benchmarks.compare.generator import PATIENCE_S
 from benchmarks.compare.plan import Plan
@@ -26,8 +27,13 @@ def measure(
     policies: Sequence[str] = (),
     workloads: Sequence[Workload] = (),
     applications: Sequence[str] = (),
+    serverless: bool = False,
 ) -> dict[str, Any]:
     """Everything also goes to the folder ``out``: results.json, tables, records, pictures."""
+    if serverless:
+        if policies or workloads:
+            raise SystemExit("--serverless compares Escra with fixed limits, with one pattern of invocations")
+        return functions.measure(quick, say, out, seconds, repetitions, applications)
     plan = Plan.quick() if quick else Plan()
     plan = Plan(
         policies or plan.policies,

@@ -1,0 +1,144 @@
+"""``python -m benchmarks compare --serverless --out DIR``: functions in short-lived containers.
+
+The same invocations go to containers with the usual fixed allotment, and to containers that start with the
+same and take part in an application of Escra's.  Its Ω is what the allotments of a full pool sum to.
+"""
+
+import csv
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare import plots, serverlessplot, serverlessreport
+from benchmarks.compare.cell import LATE_MS, STRANGERS_CORES
+from benchmarks.compare.functionhost import CONTROLLER, REGIMES, Host, Run, hosting, photograph, repeat
+from benchmarks.compare.invocations import FUNCTIONS, Function, Sample, arrivals, ratios
+from benchmarks.compare.invoker import PATIENCE_S
+from benchmarks.compare.plan import order
+from benchmarks.compare.run import Progress
+from benchmarks.compare.summary import summarised
+from escra_agent.hierarchy import Hierarchy
+from tests.kernel_cgroups import controllers_enabled
+
+Say = Callable[[str], None]
+SECONDS, REPETITIONS = 40.0, 5
+QUICK_SECONDS, QUICK_REPETITIONS = 12.0, 2
+
+
+@dataclass(slots=True)
+class Cell:
+    """All repetitions of a function under one regime; ``noisy`` are those that were so again."""
+
+    function: Function
+    regime: str
+    runs: list[Run] = field(default_factory=list)
+    redone: int = 0
+    noisy: int = 0
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "function": self.function.name,
+            "policy": self.regime,
+            **summarised([run.metrics() for run in self.runs]),
+            "omega_violations": sum(run.seen.violations for run in self.runs),
+            "omega_checks": sum(run.seen.checks for run in self.runs),
+            "oom_kills": sum(run.oom_kills for run in self.runs),
+            "lost": sum(run.lost for run in self.runs),
+            "repetitions": len(self.runs),
+            "redone": self.redone,
+            "noisy": self.noisy,
+        }
+
+
+def measure(
+    quick: bool,
+    say: Say,
+    out: Path,
+    seconds: float | None = None,
+    repetitions: int | None = None,
+    functions: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Everything also goes to the folder ``out``: serverless.json, tables, samples, a picture."""
+    seconds = seconds or (QUICK_SECONDS if quick else SECONDS)
+    repetitions = repetitions or (QUICK_REPETITIONS if quick else REPETITIONS)
+    chosen = _named(functions) if functions else FUNCTIONS
+    out.mkdir(parents=True, exist_ok=True)
+    if not plots.available():
+        say("matplotlib is not installed, so there will be no picture: pip install --group bench")
+    hierarchy = Hierarchy.detect()
+    progress = Progress(len(chosen) * len(REGIMES) * repetitions, say)
+    with controllers_enabled(hierarchy), hosting(hierarchy, say) as host:
+        payload = photograph(host.docker)
+        measured = [_function(host, f, seconds, repetitions, payload, progress) for f in chosen]
+    result = {
+        "quick": quick,
+        "seconds": seconds,
+        "repetitions": repetitions,
+        "patience_ms": PATIENCE_S * 1000,
+        "noise_rule": f"done again once when others used more than {STRANGERS_CORES:g} cores, stolen time "
+        f"included, or invocations were made more than {LATE_MS:g} ms late at p99",
+        "controller_toml": CONTROLLER,
+        "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "cgroups": hierarchy.version},
+        "functions": [asdict(f) | {"about": f.about, "omega_cores": f.omega_cores} for f in chosen],
+        "cells": [cell.row() for cells in measured for cell in cells.values()],
+        "ratios": [_ratios(cells) for cells in measured],
+    }
+    serverlessreport.write(out, result)
+    _write_samples(out / "serverless-samples.csv", [cell for cells in measured for cell in cells.values()])
+    if plots.available():
+        first = {
+            name: {r: c.runs[0].seen.samples for r, c in cells.items()}
+            for name, cells in zip([f.name for f in chosen], measured, strict=True)
+        }
+        result["pictures"] = [serverlessplot.draw(out / "serverless.png", first).name]
+    return result
+
+
+def _named(names: Iterable[str]) -> list[Function]:
+    """Raises SystemExit for a name that there is not."""
+    known = {function.name: function for function in FUNCTIONS}
+    if strange := [name for name in names if name not in known]:
+        raise SystemExit(f"there is no {', '.join(strange)}; there are {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def _function(
+    host: Host, function: Function, seconds: float, repetitions: int, payload: bytes, progress: Progress
+) -> dict[str, Cell]:
+    """By regime."""
+    cells = {regime: Cell(function, regime) for regime in REGIMES}
+    for repetition, regime in order(REGIMES, repetitions, seed=1):
+        cell, planned = cells[regime], arrivals(function, seconds, repetition)
+        run = repeat(host, function, regime, planned, payload)
+        if run.noise:
+            progress.say(f"{function.name} {regime}: {run.noise}; once more")
+            cell.redone += 1
+            run = repeat(host, function, regime, planned, payload)
+            cell.noisy += bool(run.noise)
+        cell.runs.append(run)
+        seen = run.metrics()
+        progress.step(
+            f"{function.name} {regime}",
+            f"limits {seen['limit_cores']:.2f} cores, {seen['limit_mib']:.0f} MiB, "
+            f"p50 {seen['p50_ms']:.0f} ms, p99 {seen['p99_ms']:.0f} ms",
+        )
+    return cells
+
+
+def _ratios(cells: Mapping[str, Cell]) -> dict[str, Any]:
+    pairs = zip(cells["escra"].runs, cells["fixed"].runs, strict=True)
+    found = summarised([ratios(escra.metrics(), fixed.metrics()) for escra, fixed in pairs])
+    return {"function": cells["fixed"].function.name, **found}
+
+
+def _write_samples(path: Path, cells: Iterable[Cell]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["function", "policy", "repetition", *Sample.__slots__])
+        for cell in cells:
+            for number, run in enumerate(cell.runs):
+                key = [cell.function.name, cell.regime, number]
+                writer.writerows([*key, *asdict(sample).values()] for sample in run.seen.samples)
