@@ -43,13 +43,14 @@ def test_latency_counts_from_the_planned_time_and_a_failure_as_patience() -> Non
         Invocation(planned_at=2.0, sent_at=2.0, ended_at=2.9, cold=True),
         Invocation(planned_at=3.0, sent_at=3.0, ended_at=float("inf"), cold=True),
     ]
-    found = metrics(done, [Sample(0.1, 1, 1.0, 0.5, 2**20, 2**19)], patience_s=30)
+    found = metrics(done, [Sample(10.0, 1, 1.0, 0.5, 2**20, 2**19)], patience_s=30)
     assert found["p50_ms"] == pytest.approx(900)
     assert found["p99_ms"] == pytest.approx(30_000)
     assert found["warm_p99_ms"] == pytest.approx(500)
     assert found["cold_p50_ms"] == pytest.approx(900)
     assert found["cold_share"] == pytest.approx(2 / 3)
     assert found["late_ms_p99"] == pytest.approx(200)
+    assert found["under_way"] == pytest.approx((0.5 + 0.9 + 30) / 10)
 
 
 def test_limits_and_use_are_means_of_the_sums() -> None:
@@ -75,9 +76,9 @@ def test_the_report_says_what_escra_needs_of_the_fixed_limits() -> None:
         "patience_ms": 30_000,
         "functions": [{"name": "f", "about": FUNCTION.about}],
         "cells": cells,
-        "ratios": [{"function": "f", **summarised([found])}],
+        "ratios": [{"function": "f", "policy": "escra", **summarised([found])}],
     }
     text = serverlessreport.markdown(result)
     assert "## f: 3 invocations at once every 2 s" in text
-    assert "| escra | 100 [100, 100] | 210 [210, 210] | 2.00 [2.00, 2.00] |" in text
-    assert "| 0.50 [0.50, 0.50] | 0.30 [0.30, 0.30] |" in text
+    assert "| escra | 100 [100, 100] | 210 [210, 210] | none set | none set | 2.00 [2.00, 2.00] |" in text
+    assert "| escra | 0.50 [0.50, 0.50] | 0.30 [0.30, 0.30] |" in text

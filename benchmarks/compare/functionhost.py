@@ -21,19 +21,36 @@ from tests.debian_image import PILLOW, pillow_tar
 from tests.docker_engine import DockerEngine, EngineTrouble, running_engine
 from tests.kernel_cgroups import KernelCgroup, throwaway
 
-REGIMES = ("fixed", "escra")
 PHOTOGRAPH = {"width": 3000, "height": 2000}
-# What somebody who runs functions would say; all else is as it is by default.
-CONTROLLER = """\
-grace_s = 0
+# What nobody can leave out: Ω, here what the fixed limits of a full pool sum to.
+DEFAULTS = """\
 [apps.{name}]
 cpu = {cores:g}
 memory = "{size}B"
 """
-AGENT = """\
-[docker]
-socket = "{socket}"
+# And what somebody who runs functions would say besides.  A job works for half a second: it shall not wait
+# for a tenth of one to be noticed, nor keep its limit for seconds after its end.  No container gets more than
+# its allotment.
+SETTINGS = {
+    "escra": (
+        """\
+[policy]
+idle_s = 0.1
+[memory]
+reclaim_s = 0.5
+horizon_s = 0.1
 """
+        + DEFAULTS
+        + """\
+cpu_min = 0.2
+cpu_max = {allotment_cores:g}
+memory_max = "{allotment_mib}MiB"
+""",
+        "interval = 0.02\n",
+    ),
+    "escra-defaults": (DEFAULTS, ""),
+}
+REGIMES = ("fixed", *SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +171,16 @@ def _regime(docker: DockerEngine, function: Function, regime: str) -> Iterator[P
     if regime == "fixed":
         yield None
         return
-    controller = CONTROLLER.format(name=function.name, cores=function.omega_cores, size=function.omega_bytes)
-    socket = docker.socket.removeprefix("unix://")
-    with running_pair(controller, AGENT.format(socket=socket), nice=-10) as pair:
+    controller, agent = SETTINGS[regime]
+    controller = "grace_s = 0\n" + controller.format(
+        name=function.name,
+        cores=function.omega_cores,
+        size=function.omega_bytes,
+        allotment_cores=function.cores,
+        allotment_mib=function.memory_mib,
+    )
+    agent += f'[docker]\nsocket = "{docker.socket.removeprefix("unix://")}"\n'
+    with running_pair(controller, agent, nice=-10) as pair:
         pair.wait_until(lambda: bool(pair.ask("agents")), "the agent joined")
         yield pair
 

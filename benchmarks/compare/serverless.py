@@ -7,14 +7,14 @@ same and take part in an application of Escra's.  Its Ω is what the allotments 
 import csv
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import plots, serverlessplot, serverlessreport
 from benchmarks.compare.cell import LATE_MS, STRANGERS_CORES
-from benchmarks.compare.functionhost import CONTROLLER, REGIMES, Host, Run, hosting, photograph, repeat
+from benchmarks.compare.functionhost import REGIMES, SETTINGS, Host, Run, hosting, photograph, repeat
 from benchmarks.compare.invocations import FUNCTIONS, Function, Sample, arrivals, ratios
 from benchmarks.compare.invoker import PATIENCE_S
 from benchmarks.compare.plan import order
@@ -80,11 +80,11 @@ def measure(
         "patience_ms": PATIENCE_S * 1000,
         "noise_rule": f"done again once when others used more than {STRANGERS_CORES:g} cores, stolen time "
         f"included, or invocations were made more than {LATE_MS:g} ms late at p99",
-        "controller_toml": CONTROLLER,
+        "settings": {name: {"controller": c, "agent": a} for name, (c, a) in SETTINGS.items()},
         "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "cgroups": hierarchy.version},
         "functions": [asdict(f) | {"about": f.about, "omega_cores": f.omega_cores} for f in chosen],
         "cells": [cell.row() for cells in measured for cell in cells.values()],
-        "ratios": [_ratios(cells) for cells in measured],
+        "ratios": [row for cells in measured for row in _ratios(cells)],
     }
     serverlessreport.write(out, result)
     _write_samples(out / "serverless-samples.csv", [cell for cells in measured for cell in cells.values()])
@@ -128,10 +128,14 @@ def _function(
     return cells
 
 
-def _ratios(cells: Mapping[str, Cell]) -> dict[str, Any]:
-    pairs = zip(cells["escra"].runs, cells["fixed"].runs, strict=True)
-    found = summarised([ratios(escra.metrics(), fixed.metrics()) for escra, fixed in pairs])
-    return {"function": cells["fixed"].function.name, **found}
+def _ratios(cells: Mapping[str, Cell]) -> Iterator[dict[str, Any]]:
+    """Of every regime to the fixed limits, repetition by repetition."""
+    fixed = cells["fixed"]
+    for regime, cell in cells.items():
+        if cell is not fixed:
+            pairs = zip(cell.runs, fixed.runs, strict=True)
+            found = summarised([ratios(run.metrics(), base.metrics()) for run, base in pairs])
+            yield {"function": cell.function.name, "policy": regime, **found}
 
 
 def _write_samples(path: Path, cells: Iterable[Cell]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.compare.invocations import Sample
 
-COLOURS = {"fixed": "C7", "escra": "C0"}
+COLOURS = {"fixed": "C7", "escra": "C0", "escra-defaults": "C9"}
 
 
 def draw(path: Path, functions: Mapping[str, Mapping[str, Sequence[Sample]]]) -> Path:
