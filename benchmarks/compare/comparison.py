@@ -31,9 +31,9 @@ def measure(
 ) -> dict[str, Any]:
     """Everything also goes to the folder ``out``: results.json, tables, records, pictures."""
     if serverless:
-        if policies or workloads:
-            raise SystemExit("--serverless compares Escra with fixed limits, with one pattern of invocations")
-        return functions.measure(quick, say, out, seconds, repetitions, applications)
+        if workloads:
+            raise SystemExit("--serverless has one pattern of invocations; leave out --workloads")
+        return functions.measure(quick, say, out, seconds, repetitions, applications, policies)
     plan = Plan.quick() if quick else Plan()
     plan = Plan(
         policies or plan.policies,

@@ -50,7 +50,6 @@ memory_max = "{allotment_mib}MiB"
     ),
     "escra-defaults": (DEFAULTS, ""),
 }
-REGIMES = ("fixed", *SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,22 +8,26 @@ import csv
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.compare import plots, serverlessplot, serverlessreport
 from benchmarks.compare.cell import LATE_MS, STRANGERS_CORES
-from benchmarks.compare.functionhost import REGIMES, SETTINGS, Host, Run, hosting, photograph, repeat
+from benchmarks.compare.functionhost import SETTINGS, Host, Run, hosting, photograph, repeat
 from benchmarks.compare.invocations import FUNCTIONS, Function, Sample, arrivals, ratios
 from benchmarks.compare.invoker import PATIENCE_S
 from benchmarks.compare.plan import order
 from benchmarks.compare.run import Progress
 from benchmarks.compare.summary import summarised
 from escra_agent.hierarchy import Hierarchy
+from tests import docker_engine
+from tests.debian_image import CannotBuild
 from tests.kernel_cgroups import controllers_enabled
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 SECONDS, REPETITIONS = 40.0, 5
 QUICK_SECONDS, QUICK_REPETITIONS = 12.0, 2
 
@@ -60,19 +64,28 @@ def measure(
     seconds: float | None = None,
     repetitions: int | None = None,
     functions: Sequence[str] = (),
+    policies: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything also goes to the folder ``out``: serverless.json, tables, samples, a picture."""
+    """Everything also goes to the folder ``out``: serverless.json, tables, samples, a picture.
+
+    Fixed limits are measured whatever ``policies`` say: all others are compared with them.
+    """
     seconds = seconds or (QUICK_SECONDS if quick else SECONDS)
     repetitions = repetitions or (QUICK_REPETITIONS if quick else REPETITIONS)
-    chosen = _named(functions) if functions else FUNCTIONS
+    chosen = _named({function.name: function for function in FUNCTIONS}, functions)
+    regimes = ["fixed", *_named({name: name for name in SETTINGS}, [p for p in policies if p != "fixed"])]
     out.mkdir(parents=True, exist_ok=True)
     if not plots.available():
         say("matplotlib is not installed, so there will be no picture: pip install --group bench")
     hierarchy = Hierarchy.detect()
-    progress = Progress(len(chosen) * len(REGIMES) * repetitions, say)
-    with controllers_enabled(hierarchy), hosting(hierarchy, say) as host:
+    progress = Progress(len(chosen) * len(regimes) * repetitions, say)
+    with controllers_enabled(hierarchy), _host(hierarchy, say) as host:
         payload = photograph(host.docker)
-        measured = [_function(host, f, seconds, repetitions, payload, progress) for f in chosen]
+        measured: dict[str, dict[str, Cell]] = {}
+        for function in chosen:
+            planned = [arrivals(function, seconds, seed) for seed in range(repetitions)]
+            measured[function.name] = _repetitions(host, function, regimes, planned, payload, progress)
+    cells = [cell for of_one in measured.values() for cell in of_one.values()]
     result = {
         "quick": quick,
         "seconds": seconds,
@@ -83,40 +96,55 @@ def measure(
         "settings": {name: {"controller": c, "agent": a} for name, (c, a) in SETTINGS.items()},
         "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "cgroups": hierarchy.version},
         "functions": [asdict(f) | {"about": f.about, "omega_cores": f.omega_cores} for f in chosen],
-        "cells": [cell.row() for cells in measured for cell in cells.values()],
-        "ratios": [row for cells in measured for row in _ratios(cells)],
+        "cells": [cell.row() for cell in cells],
+        "ratios": [row for of_one in measured.values() for row in _ratios(of_one)],
     }
     serverlessreport.write(out, result)
-    _write_samples(out / "serverless-samples.csv", [cell for cells in measured for cell in cells.values()])
+    _write_samples(out / "serverless-samples.csv", cells)
     if plots.available():
         first = {
-            name: {r: c.runs[0].seen.samples for r, c in cells.items()}
-            for name, cells in zip([f.name for f in chosen], measured, strict=True)
+            name: {regime: cell.runs[0].seen.samples for regime, cell in of_one.items()}
+            for name, of_one in measured.items()
         }
         result["pictures"] = [serverlessplot.draw(out / "serverless.png", first).name]
     return result
 
 
-def _named(names: Iterable[str]) -> list[Function]:
-    """Raises SystemExit for a name that there is not."""
-    known = {function.name: function for function in FUNCTIONS}
+@contextmanager
+def _host(hierarchy: Hierarchy, say: Say) -> Iterator[Host]:
+    if reason := docker_engine.whats_missing():
+        raise SystemExit(f"--serverless needs a Docker Engine of its own: {reason}")
+    try:
+        with hosting(hierarchy, say) as host:
+            yield host
+    except CannotBuild as error:
+        raise SystemExit(f"no image for --serverless: {error}") from error
+
+
+def _named(known: Mapping[str, T], names: Sequence[str]) -> list[T]:
+    """All of them, where none is named; raises SystemExit for a name that there is not."""
     if strange := [name for name in names if name not in known]:
         raise SystemExit(f"there is no {', '.join(strange)}; there are {', '.join(known)}")
-    return [known[name] for name in names]
+    return [known[name] for name in names or known]
 
 
-def _function(
-    host: Host, function: Function, seconds: float, repetitions: int, payload: bytes, progress: Progress
+def _repetitions(
+    host: Host,
+    function: Function,
+    regimes: Sequence[str],
+    planned: Sequence[Sequence[float]],
+    payload: bytes,
+    progress: Progress,
 ) -> dict[str, Cell]:
-    """By regime."""
-    cells = {regime: Cell(function, regime) for regime in REGIMES}
-    for repetition, regime in order(REGIMES, repetitions, seed=1):
-        cell, planned = cells[regime], arrivals(function, seconds, repetition)
-        run = repeat(host, function, regime, planned, payload)
+    """By regime; ``planned`` are the invocations of each repetition."""
+    cells = {regime: Cell(function, regime) for regime in regimes}
+    for repetition, regime in order(regimes, len(planned), seed=1):
+        cell = cells[regime]
+        run = repeat(host, function, regime, planned[repetition], payload)
         if run.noise:
             progress.say(f"{function.name} {regime}: {run.noise}; once more")
             cell.redone += 1
-            run = repeat(host, function, regime, planned, payload)
+            run = repeat(host, function, regime, planned[repetition], payload)
             cell.noisy += bool(run.noise)
         cell.runs.append(run)
         seen = run.metrics()

@@ -21,7 +21,7 @@ def draw(path: Path, functions: Mapping[str, Mapping[str, Sequence[Sample]]]) ->
     figure, grid = pyplot.subplots(
         2,
         len(functions),
-        figsize=(1.5 + 4.2 * len(functions), 6),
+        figsize=(3 + 4.5 * len(functions), 6),
         layout="constrained",
         sharex="col",
         squeeze=False,
@@ -44,10 +44,9 @@ def draw(path: Path, functions: Mapping[str, Mapping[str, Sequence[Sample]]]) ->
             axes.grid(alpha=0.3)
     grid[0][0].set_ylabel("CPU, cores")
     grid[1][0].set_ylabel("memory, MiB")
-    figure.legend(
-        *grid[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize="small"
-    )
-    figure.suptitle("All containers together, first repetition", x=0.01, ha="left", fontsize="medium")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+    figure.suptitle("Limits and use of all containers together, first repetition", fontsize="medium")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
     return path
