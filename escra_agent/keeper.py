@@ -9,6 +9,7 @@ import structlog
 from escra_agent.caps import NOT_OURS
 from escra_agent.cgroupfs import Counters, describe, write_rank
 from escra_agent.errors import CgroupGone
+from escra_agent.planner import told_apart
 from escra_agent.roster import Roster
 from escra_agent.tracked import Tracked
 from escra_common.errors import EscraError
@@ -72,7 +73,7 @@ class Keeper:
             tracked.moved_usec = counters.time_usec
         tracked.last = counters
         if look:
-            if (limit := tracked.plan.repair(counters.limit)) is not None:
+            if (limit := tracked.plan.repair(counters.limit, tracked.original)) is not None:
                 self._repair(tracked, counters.limit, limit)
             tracked.suspect = False
         samples += [self._sample(tracked, c) for c in tracked.sampler.judge(counters)]
@@ -201,7 +202,7 @@ class Keeper:
 
     def _write(self, tracked: Tracked, limit: CpuLimit) -> CpuLimit:
         before = tracked.cgroup.writes
-        in_force = tracked.cgroup.write_limit(limit)
+        in_force = tracked.cgroup.write_limit(told_apart(limit, tracked.original))
         tracked.plan.wrote(in_force)
         written = tracked.cgroup.writes - before
         self.writes += written

@@ -73,7 +73,7 @@ def carry_out(cut: Cut, writing: threading.Lock) -> Done:
     try:
         needed, before = group.needed_bytes(), group.read_limit()
         limit = cut.plan.shape.limit(max(cut.max_bytes, needed + cut.margin_bytes), needed, cut.growth)
-        if cut.whole and limit.max_bytes != cut.max_bytes:
+        if cut.whole and (limit.max_bytes or 0) > cut.max_bytes:
             return Done(before, needed, 0, made=False)
         if above(limit, before) or limit == before:
             return Done(before, needed, 0)
@@ -85,6 +85,8 @@ def carry_out(cut: Cut, writing: threading.Lock) -> Done:
                     group.raise_limit(cut.plan.wanted)
                 return Done(None, needed, group.writes)
             error = error or _attempt(group.lower_limit, limit)
+            if not above(before, MemoryLimit(cut.max_bytes)):
+                error = ""  # it was no more than wanted before; only whose it is cannot be seen (told_apart)
         return Done(group.read_limit(), group.needed_bytes(), group.writes, error)
     finally:
         group.close()

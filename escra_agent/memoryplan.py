@@ -115,7 +115,7 @@ class MemoryPlan:
 
     def repair(self, found: MemoryLimit) -> MemoryLimit | None:
         """The limit to write again because somebody else changed it; None when all is well."""
-        return None if found == self.wanted else self.wanted
+        return None if found == self.wanted else self.wanted and self.shape.told_apart(self.wanted)
 
     # ---- what is seen --------------------------------------------------------------
 

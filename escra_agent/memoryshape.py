@@ -1,6 +1,7 @@
 """How a memory limit is laid over the files of the kernel.  Pure."""
 
 from dataclasses import dataclass
+from mmap import PAGESIZE
 
 from escra_common.messages import MemoryLimit
 from escra_common.units import MAX_BYTES
@@ -34,6 +35,15 @@ class Shape:
 
     def limit(self, max_bytes: int, in_use_bytes: int, growth: int = 0) -> MemoryLimit:
         """The band is at most half of what is free above ``in_use_bytes``: it throttles nobody."""
+        return self.told_apart(self._limit(max_bytes, in_use_bytes, growth))
+
+    def told_apart(self, limit: MemoryLimit) -> MemoryLimit:
+        """Never the original itself, but a page below it: for the reasons of planner.told_apart."""
+        if limit != self.original or limit.max_bytes is None or limit.max_bytes <= PAGESIZE:
+            return limit
+        return self._limit(limit.max_bytes - PAGESIZE, limit.max_bytes, 0)
+
+    def _limit(self, max_bytes: int, in_use_bytes: int, growth: int) -> MemoryLimit:
         if not self.banded:
             return MemoryLimit(max_bytes, None, self._swap_bytes(max_bytes))
         room = max(0, max_bytes - in_use_bytes)

@@ -49,8 +49,10 @@ class MemoryWriter:
             return
         plan.take(order)
         limit = plan.shape.limit(order.max_bytes, plan.used_bytes, plan.growth(time.monotonic()))
-        if above(memory.group.read_limit(), limit):
-            margin = margin_bytes(order.margin_bytes, plan.needed_bytes)
+        before = memory.group.read_limit()
+        if above(before, limit):
+            lower = above(before, MemoryLimit(order.max_bytes))
+            margin = margin_bytes(order.margin_bytes, plan.needed_bytes) if lower else 0
             self.cut(tracked, memory, order.max_bytes, margin, ordered=True)
             return
         error, answer_s = "", 0.0

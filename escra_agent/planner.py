@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from escra_agent.counters import Counters
 from escra_common.messages import CpuLimit, CpuOrder
-from escra_common.units import quota_usec
+from escra_common.units import MIN_QUOTA_USEC, quota_usec
 
 # A boundary that does not come within this many periods is not coming: the group sleeps,
 # its timer is off (K5), and a refill changes nothing.
@@ -105,15 +105,33 @@ class Plan:
         """The last order was written: what is seen from now on belongs to it."""
         self.obeyed_rev = self.rev
 
-    def repair(self, in_force: CpuLimit) -> CpuLimit | None:
-        """The limit to write again because somebody else changed it; None when all is well."""
-        if self.wanted is None or in_force == self.wanted:
+    def repair(self, in_force: CpuLimit, original: CpuLimit) -> CpuLimit | None:
+        """The limit to write again because somebody else changed it; None when all is well.
+
+        So is one that has become the original, because somebody made that another one.
+        """
+        if self.wanted is None:
+            return None
+        ours = told_apart(self.wanted, original)
+        if in_force == ours:
             return None
         if _same_share(in_force, self.wanted):
             # The kernel doubled period and quota by itself (K7): the same limit, in a new period.
             self.wanted = in_force
             return None
-        return self.wanted
+        return ours
+
+
+def told_apart(limit: CpuLimit, original: CpuLimit) -> CpuLimit:
+    """A limit of ours as it is written: never the original itself, but a microsecond below it.
+
+    By that an agent that was killed knows in its next life that the container is managed, and a controller
+    that it is counted.  The least quota there is (K1) cannot be lowered; it is worth 1 % of a processor.
+    """
+    quota_usec = limit.quota_usec
+    if limit != original or quota_usec is None or quota_usec <= MIN_QUOTA_USEC:
+        return limit
+    return CpuLimit(quota_usec - 1, limit.period_usec, min(limit.burst_usec, quota_usec - 1))
 
 
 def _same_share(a: CpuLimit, b: CpuLimit) -> bool:

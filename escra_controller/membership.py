@@ -77,11 +77,26 @@ class Membership:
             member = Member(key, info, "new", rule, self._demand())
             self._all.add(member)
         elif member.info.app != info.app:
-            self._drop_from_app(member, now, out)
+            self._move(member, info, now, out, snapshot=snapshot)
         member.info, member.unreleased = info, None
         hello = self._all.hosts[host].hello
         member.host_milli, member.host_bytes = 1000 * hello.cpus, hello.memory_bytes
         self.place(member, out, snapshot=snapshot)
+
+    def _move(
+        self, member: Member, info: Container, now: float, out: list[Instruction], *, snapshot: bool
+    ) -> None:
+        """To another application.  On the same connection, what was ordered may yet be written."""
+        key, old, new = member.key, self._all.apps.get(member.info.app), self._all.apps.get(info.app)
+        entries = (old.ledger.get(key), old.memory.get(key)) if old is not None else (None, None)
+        self._drop_from_app(member, now, out)
+        if new is None or snapshot:
+            return
+        cpu, memory = entries
+        if cpu is not None:
+            new.ledger.take_over(key, cpu)
+        if memory is not None and info.memory is not None:
+            new.memory.take_over(key, memory)
 
     def _demand(self) -> Demand:
         """As much of it as anybody looks back; the rules of others look back far."""

@@ -149,7 +149,7 @@ class MemoryAllocator:
         # What an order under way still counts above the limit is its own.
         room = app.memory.free + app.memory[member.key].counted - limit
         wanted = min(waiting.target, ceiling) - limit
-        if limit >= ceiling:
+        if ceiling - limit < LEAST_GRANT_BYTES:
             self._deny(r, member, f"it is at its own maximum of {format_bytes(ceiling)}")
         elif room >= min(wanted, LEAST_GRANT_BYTES):
             amount, ahead = min(wanted, self._polite(wanted, room)), int(waiting.need.growth * DISK_S)

@@ -93,9 +93,28 @@ def test_the_faster_it_grows_the_wider_the_band(size: int, growth: int) -> None:
 def test_the_swap_on_top_is_what_the_original_allowed(size: int, had: int | None, swap: int | None) -> None:
     memsw = None if had is None or swap is None else had + swap
     shaped = Shape(MemoryLimit(had, None, memsw), banded=False).limit(size, 0).swap_bytes
-    assert shaped == (None if memsw is None else size + (swap or 0))
+    page = 4096 if size == had and size > 4096 else 0  # it is never the original itself
+    assert shaped == (None if memsw is None else size - page + (swap or 0))
     on_v2 = Shape(MemoryLimit(had, None, swap), banded=True).limit(size, 0)
     assert on_v2.swap_bytes == swap, "there it is counted by itself"
+
+
+def test_a_limit_of_ours_is_never_the_original() -> None:
+    """By that an agent that was killed knows it."""
+    page = 4096
+    for original in (MemoryLimit(64 * MIB), MemoryLimit(64 * MIB, None, 96 * MIB)):
+        ours = Shape(original, banded=False).limit(64 * MIB, 0)
+        swap = original.swap_bytes and original.swap_bytes - page
+        assert ours == MemoryLimit(64 * MIB - page, None, swap)
+    high = MemoryLimit(64 * MIB, 64 * MIB, 0)
+    ours = Shape(high, banded=True).limit(64 * MIB, 64 * MIB)
+    assert ours == MemoryLimit(64 * MIB - page, 64 * MIB - page, 0)
+    tiny = MemoryLimit(page)
+    assert Shape(tiny, banded=False).limit(page, 0) == tiny
+    plan = MemoryPlan(1, V1, None)
+    plan.wrote(MemoryLimit(64 * MIB))
+    plan.shape = Shape(MemoryLimit(64 * MIB), banded=False)
+    assert plan.repair(NONE) == MemoryLimit(64 * MIB - page)
 
 
 # ---- needs -------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 from escra_agent.counters import Counters
-from escra_agent.planner import Plan
+from escra_agent.planner import Plan, told_apart
 from escra_common.messages import CpuLimit, CpuOrder
 
 NONE = CpuLimit(None, 100_000)
@@ -111,18 +111,40 @@ def test_a_new_controller_voids_what_waits() -> None:
 def test_foreign_writes_are_repaired() -> None:
     plan = Plan(None)
     plan.wrote(CpuLimit(50_000, 100_000))
-    assert plan.repair(CpuLimit(50_000, 100_000)) is None
-    assert plan.repair(NONE) == CpuLimit(50_000, 100_000)
-    assert plan.repair(CpuLimit(50_000, 100_000, 10_000)) == CpuLimit(50_000, 100_000)
+    assert plan.repair(CpuLimit(50_000, 100_000), NONE) is None
+    assert plan.repair(NONE, NONE) == CpuLimit(50_000, 100_000)
+    assert plan.repair(CpuLimit(50_000, 100_000, 10_000), NONE) == CpuLimit(50_000, 100_000)
+
+
+def test_a_limit_of_ours_is_never_the_original() -> None:
+    """By that an agent that was killed knows it."""
+    original = CpuLimit(50_000, 100_000)
+    assert told_apart(original, original) == CpuLimit(49_999, 100_000)
+    assert told_apart(CpuLimit(50_000, 100_000, 20), original) == CpuLimit(50_000, 100_000, 20)
+    with_burst = CpuLimit(50_000, 100_000, 50_000)
+    assert told_apart(with_burst, with_burst) == CpuLimit(49_999, 100_000, 49_999)
+    assert told_apart(NONE, NONE) == NONE
+    least = CpuLimit(1_000, 100_000)
+    assert told_apart(least, least) == least, "the kernel takes no less"
+
+
+def test_a_limit_that_somebody_made_the_original_is_told_apart_again() -> None:
+    plan, original = Plan(None), CpuLimit(50_000, 100_000)
+    plan.wrote(original)
+    assert plan.repair(original, NONE) is None
+    assert plan.repair(original, original) == CpuLimit(49_999, 100_000)
+    plan.wrote(CpuLimit(49_999, 100_000))
+    assert plan.repair(CpuLimit(49_999, 100_000), original) is None
+    assert plan.repair(original, original) == CpuLimit(49_999, 100_000), "docker update wrote it"
 
 
 def test_who_is_not_managed_may_be_changed_by_anybody() -> None:
-    assert Plan(None).repair(CpuLimit(1_000, 100_000)) is None
+    assert Plan(None).repair(CpuLimit(1_000, 100_000), NONE) is None
 
 
 def test_the_kernel_doubling_period_and_quota_is_no_foreign_write() -> None:
     plan = Plan(None)
     plan.wrote(CpuLimit(50_000, 100_000))
-    assert plan.repair(CpuLimit(100_000, 200_000)) is None
-    assert plan.repair(CpuLimit(50_000, 100_000)) is None, "and back"
-    assert plan.repair(CpuLimit(50_000, 200_000)) is not None
+    assert plan.repair(CpuLimit(100_000, 200_000), NONE) is None
+    assert plan.repair(CpuLimit(50_000, 100_000), NONE) is None, "and back"
+    assert plan.repair(CpuLimit(50_000, 200_000), NONE) is not None

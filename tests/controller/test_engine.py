@@ -1,5 +1,6 @@
 """The engine against simulated kernels; promise 1 is checked after every event."""
 
+import msgspec
 import pytest
 
 from escra_common.messages import Ack, Container, CpuLimit, Sample
@@ -10,14 +11,16 @@ from escra_controller.events import (
     AgentLeft,
     AppResized,
     AppsConfigured,
+    ContainerAppeared,
     LimitsApplied,
     ReleaseContainer,
     SamplesArrived,
     SetLimit,
+    SetMemoryLimit,
 )
 from escra_controller.policy import Settings
-from escra_controller.state import Refused
-from tests.controller.world import PERIOD_USEC, Kernel, World, spec
+from escra_controller.state import MemberKey, Refused
+from tests.controller.world import MIB, PERIOD_USEC, Kernel, Memory, World, spec
 
 
 def world(*wants: float, cpu: int = 3000, cpu_min: int = 50) -> tuple[World, list[Kernel]]:
@@ -343,6 +346,46 @@ def test_a_wish_does_not_outlive_its_container_s_work() -> None:
     assert b.held == 50
     assert not any(key.key == b.info.key for key in w.engine.apps["shop"].unmet)
     assert a.held > 2800
+
+
+def test_what_its_former_application_ordered_is_counted_where_it_is_now() -> None:
+    """Its agent tells of the move, and only then writes the order that was on its way."""
+    w = World(spec(cpu=3000), spec(name="other", cpu=1000))
+    w.join("h1")
+    mover, other = w.add("h1", 100), w.add("h1", 900, app="other")
+    w.run(5)
+    mover.want = 2500
+    while not any(isinstance(order, SetLimit) for order in w.hosts["h1"].orders):
+        w.tick(settle=False)
+    (raised,) = w.hosts["h1"].orders
+    before = mover.held
+    assert isinstance(raised, SetLimit)
+    assert raised.cpu_milli > before
+    mover.info = msgspec.structs.replace(mover.info, app="other")
+    w.handle(ContainerAppeared("h1", w.describe(mover)))
+    ledger, key = w.engine.apps["other"].ledger, MemberKey("h1", mover.info.key)
+    assert key not in w.engine.apps["shop"].ledger
+    assert (ledger[key].held, ledger[key].counted) == (before, raised.cpu_milli)
+    w.settle()
+    w.run(3)
+    assert not ledger[key].pending
+    assert mover.held + other.held <= 1000, "what it brought is worked off"
+
+
+def test_what_its_former_application_ordered_of_memory_is_counted_where_it_is_now() -> None:
+    w = World(spec(), spec(name="other"))
+    w.join("h1")
+    mover = w.add("h1", 0, memory=Memory(used=50 * MIB, want=50 * MIB, limit=64 * MIB))
+    w.run(1)
+    had = mover.memory.held
+    w.grow("h1", mover, 300 * MIB)
+    assert any(isinstance(order, SetMemoryLimit) for order in w.hosts["h1"].orders)
+    mover.info = msgspec.structs.replace(mover.info, app="other")
+    w.handle(ContainerAppeared("h1", w.describe(mover)))
+    ledger, key = w.engine.apps["other"].memory, MemberKey("h1", mover.info.key)
+    assert ledger[key].held == had < ledger[key].counted
+    w.settle()
+    assert ledger[key].counted == mover.memory.held > had
 
 
 def test_an_agent_that_was_killed_takes_an_unchanged_limit_for_one_never_managed() -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import honesty
+from benchmarks.kernel_memory import KernelMemory
 from benchmarks.pair import Pair, running_pair
 from escra_agent.cgroupfs import Cgroup
 from escra_agent.hierarchy import Hierarchy
 from escra_common.messages import CpuLimit
 from escra_controller.client import QueryError
+from escra_controller.state import limit_millicores
 from tests.kernel_cgroups import KernelCgroup, cores_used, limit, throwaway
 
 pytestmark = pytest.mark.kernel
@@ -35,8 +37,7 @@ class Scene:
         self.pair = pair
 
     def milli(self, name: str) -> int | None:
-        in_force = self.cgroups[name].read_limit()
-        return None if in_force.quota_usec is None else in_force.quota_usec * 1000 // in_force.period_usec
+        return limit_millicores(self.cgroups[name].read_limit())
 
     def settled(self, name: str) -> int:
         milli = self.milli(name)
@@ -180,6 +181,29 @@ def test_after_a_kill_the_originals_are_still_known(scene: Scene) -> None:
     assert "b: restored: 40000 us per 100000 us" in done.stdout
     assert scene.milli("b") == 400
     assert scene.milli("a") is None
+
+
+def test_a_limit_that_is_the_original_is_known_for_ours_after_both_were_killed(
+    hierarchy: Hierarchy, cgroup: KernelCgroup
+) -> None:
+    """While it is taken for new, what it holds is counted by nobody."""
+    cgroup.open().write_limit(limit(0.4))
+    KernelMemory(hierarchy, cgroup.path).set_limit(64 << 20)
+    own = f'[docker]\nenabled = false\n[[cgroup]]\npath = "{cgroup.path}"\napp = "shop"\nname = "c"\n'
+    bounds = 'cpu_min = 0.4\nmemory_min = "64MiB"\nmemory_max = "64MiB"\n'
+    with running_pair(CONTROLLER, own + bounds) as pair:
+
+        def managed() -> bool:
+            row = pair.rows().get("c", {"cpu": {}, "memory": {"managed": False}})
+            return bool(row["cpu"].get("limit_cores") == 0.4 and row["memory"]["managed"])
+
+        pair.wait_until(managed, "it has what it came with")
+        for _ in range(2):
+            pair.stop("agent", signal.SIGKILL)
+            pair.stop("controller", signal.SIGKILL)
+            pair.start()
+            pair.wait_until(managed, "it is managed again")
+        assert (pair.folder / "controller.log").read_text().count("(newcomer)") == 2, "CPU and memory, once"
 
 
 def test_whom_nobody_claims_after_a_kill_gets_its_original_back(scene: Scene) -> None:

@@ -8,7 +8,6 @@ from typing import Protocol
 from escra_agent.app import Agent
 from escra_agent.config import AgentConfig, SystemdConfig
 from escra_agent.docker import Changed, DockerContainer, DockerEvent, Started, Stopped, Synced
-from escra_agent.tracked import Tracked
 from escra_common.configfile import Address, Addresses, AddressOrOff
 from escra_common.messages import CpuLimit, MemoryLimit
 from escra_common.units import Cpu, Size
@@ -148,12 +147,6 @@ class Machine(Host):
 
         agent._link._turned = note
         await agent.run()
-
-    def tracked(self, key: int) -> Tracked | None:
-        """What the living agent knows of a container."""
-        if self.daemon is None or not self.alive:
-            return None
-        return self.daemon._roster.tracked.get(key)
 
     def crash(self) -> None:
         """The power fails: no word to anybody, all containers are gone."""

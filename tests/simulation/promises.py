@@ -74,17 +74,10 @@ class Promises:
                 self.bounds[key] = max(omega, min(self.bounds[key], max(held, self._counted(*key))))
 
     def held(self, app: str) -> float:
-        return sum(self._cpu(group) for group in self._world.groups() if group.app == app)
+        return sum(group.cpu_charge() for group in self._world.groups() if group.app == app)
 
     def held_bytes(self, app: str) -> int:
         return sum(group.memory_charge() for group in self._world.groups() if group.app == app)
-
-    def _cpu(self, group: Group) -> float:
-        """Also what was ordered and happens to be just what it had before."""
-        if group.cpu_ours is None and group.cpu.quota_usec is not None:
-            tracked = self._world.machines[group.host].tracked(group.key)
-            return charge(group.cpu) if tracked and tracked.plan.wanted is not None else 0.0
-        return group.cpu_charge()
 
     def _counted(self, app: str, resource: Resource) -> float:
         engine = self._world.engine()
