@@ -29,8 +29,8 @@ cpu = {cores:g}
 memory = "{size}B"
 """
 # And what somebody who runs functions would say besides.  A job works for half a second: it shall not wait
-# for a tenth of one to be noticed, nor keep its limit for seconds after its end.  No container gets more than
-# its allotment.
+# for a tenth of one to be noticed, nor keep its limit for seconds after its end.  None can use more than its
+# allotment; a tenth above it is room for the fresh quota that a raise hands out, or none is made at once.
 SETTINGS = {
     "escra": (
         """\
@@ -42,8 +42,8 @@ horizon_s = 0.1
 """
         + DEFAULTS
         + """\
-cpu_min = 0.2
-cpu_max = {allotment_cores:g}
+cpu_min = 0.15
+cpu_max = {ceiling_cores:g}
 memory_max = "{allotment_mib}MiB"
 """,
         "interval = 0.02\n",
@@ -175,7 +175,7 @@ def _regime(docker: DockerEngine, function: Function, regime: str) -> Iterator[P
         name=function.name,
         cores=function.omega_cores,
         size=function.omega_bytes,
-        allotment_cores=function.cores,
+        ceiling_cores=1.1 * function.cores,
         allotment_mib=function.memory_mib,
     )
     agent += f'[docker]\nsocket = "{docker.socket.removeprefix("unix://")}"\n'
