@@ -79,6 +79,6 @@ def test_the_report_says_what_escra_needs_of_the_fixed_limits() -> None:
         "ratios": [{"function": "f", "policy": "escra", **summarised([found])}],
     }
     text = serverlessreport.markdown(result)
-    assert "## f: 3 invocations at once every 2 s" in text
+    assert "## f: clients: 3, each invokes every 2 s; a container waits 10 s" in text
     assert "| escra | 100 [100, 100] | 210 [210, 210] | none set | none set | 2.00 [2.00, 2.00] |" in text
     assert "| escra | 0.50 [0.50, 0.50] | 0.30 [0.30, 0.30] |" in text

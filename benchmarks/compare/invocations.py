@@ -37,10 +37,10 @@ class Function:
 
     @property
     def about(self) -> str:
-        kept = "a container takes one and ends" if self.once else f"containers are kept for {self.keep_s:g} s"
+        kept = "ends after one" if self.once else f"waits {self.keep_s:g} s for the next"
         return (
-            f"{self.clients} invocations at once every {self.delay_s:g} s; {kept}, {self.pool} at most, of "
-            f"{self.cores:g} cores and {self.memory_mib} MiB"
+            f"clients: {self.clients}, each invokes every {self.delay_s:g} s; a container {kept}; pool: "
+            f"{self.pool} of {self.cores:g} cores and {self.memory_mib} MiB"
         )
 
     @property
