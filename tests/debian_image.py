@@ -17,6 +17,7 @@ from tests.kernel_cgroups import BUSYBOX
 
 DATABASES = "escra-test/databases"
 WEB = "escra-test/web"
+PILLOW = "escra-test/pillow"
 # In the image: where Debian keeps the server's programs, and a folder of the only user, 70.
 POSTGRESQL = "/usr/lib/postgresql/15/bin"
 DATA = "/data"
@@ -51,6 +52,11 @@ def databases_tar() -> Path:
 def web_tar() -> Path:
     """nginx, and Python with what web services import; see image_tar."""
     return image_tar(_WEB)
+
+
+def pillow_tar() -> Path:
+    """Python with Pillow; see image_tar."""
+    return image_tar(_PILLOW)
 
 
 def image_tar(recipe: Recipe) -> Path:
@@ -182,4 +188,11 @@ _WEB = Recipe(
     without=("nginx-common", "iproute2", "perl", "mailcap", "media-types", "mime-support"),
     unread=("usr/share/perl", "usr/lib/python3.11/test"),
     complete=_complete_web,
+)
+_PILLOW = Recipe(
+    "pillow",
+    ("python3", "python3-pil"),
+    without=("mailcap", "media-types", "mime-support"),
+    unread=("usr/share/perl", "usr/lib/python3.11/test"),
+    complete=_compile_python,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import plots, report
+from benchmarks.compare import serverless as functions
 from benchmarks.compare.applications import Place
 from benchmarks.compare.cell import LATE_MS, STRANGERS_CORES, WARM_S
 from benchmarks.compare.dockerplace import docker_place
@@ -33,8 +34,13 @@ def measure(
     workloads: Sequence[Workload] = (),
     applications: Sequence[str] = (),
     docker: bool = False,
+    serverless: bool = False,
 ) -> dict[str, Any]:
     """Everything also goes to the folder ``out``: results.json, tables, records, pictures."""
+    if serverless:
+        if workloads:
+            raise SystemExit("--serverless has one pattern of invocations; leave out --workloads")
+        return functions.measure(quick, say, out, seconds, repetitions, applications, policies)
     plan = Plan.quick() if quick else Plan()
     plan = Plan(
         policies or plan.policies,
