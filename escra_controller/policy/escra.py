@@ -46,7 +46,7 @@ class EscraRule:
         latest = seen.demand.latest
         if latest is None:
             return None
-        if seen.sampled and latest.throttled:
+        if seen.sampled and (latest.throttled or seen.demand.dry):
             return self._grow(seen, now)
         if self._working is not None:
             return self._wake(seen, now) if seen.sampled and latest.used * 2 >= seen.limit else None
@@ -92,6 +92,8 @@ class EscraRule:
         elif exhausted:
             step = asks
         cause = f"throttled in {throttled:.0%} of its periods"
+        if seen.demand.dry:
+            cause = "its quota will not do for the period under way"
         if exhausted:
             cause += f", {'below' if below else 'above'} its fair share, and the pool is empty"
         rule = "throttled" if not exhausted else "fair" if below else "exhausted"
