@@ -32,7 +32,7 @@ class Lookout:
         return bool(self._watched)
 
     def look(self) -> float | None:
-        """Read who is due, raise the alarm where needed; seconds to the next turn, None when nobody is left."""
+        """Read who is due, raise alarms; seconds to the next turn, None when nobody is left."""
         now_usec = time.monotonic_ns() // 1000
         for key, foresight in list(self._watched.items()):
             tracked = self._roster.tracked.get(key)

@@ -44,7 +44,7 @@ class Demand:
     def __init__(self, keep_s: float = KEEP_S, least: int = KEPT, *, alarms: bool = False) -> None:
         """``keep_s`` is how far ``window`` looks back at most, ``least`` the most that is averaged.
 
-        With ``alarms`` it is ``dry`` from a sample that says so to the next one; others have no use for these.
+        With ``alarms`` it is ``dry`` from a sample that says so to the next one; without it ignores them.
         """
         self._keep_s = keep_s
         self._least = least

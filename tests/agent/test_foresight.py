@@ -65,7 +65,9 @@ def test_it_is_said_once_for_each_quota_and_again_after_a_while() -> None:
     assert not foresight.look(reading(35_000, 20_000))
     assert foresight.look(reading(45_000, 35_000, quota=30_000)), "the answer was too little"
     assert not foresight.look(reading(55_000, 35_000, quota=30_000))
-    said = [at for at in range(65_000, 1_000_000, 10_000) if foresight.look(reading(at, at, 30_000, at // PERIOD))]
+    said = [
+        at for at in range(65_000, 1_000_000, 10_000) if foresight.look(reading(at, at, 30_000, at // PERIOD))
+    ]
     assert len(said) == 1
     assert said[0] >= 45_000 + SAY_AGAIN_USEC
 

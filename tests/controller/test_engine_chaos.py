@@ -94,6 +94,19 @@ class Chaos(RuleBasedStateMachine):
         if self.world.hosts[host].connected and kernel.info.key in self.world.hosts[host].kernels:
             self.world.handle(ContainerAppeared(host, self.world.describe(kernel)))
 
+    @rule(place=kernels, app=st.sampled_from(["shop", "other"]))
+    def application_changes(self, place: tuple[str, Kernel], app: str) -> None:
+        host, kernel = place
+        if self.world.hosts[host].connected and kernel.info.key in self.world.hosts[host].kernels:
+            kernel.info = msgspec.structs.replace(kernel.info, app=app)
+            self.world.handle(ContainerAppeared(host, self.world.describe(kernel)))
+
+    @rule(place=kernels)
+    def quota_will_not_do(self, place: tuple[str, Kernel]) -> None:
+        host, kernel = place
+        if self.world.hosts[host].connected:
+            self.world.alarm(host, kernel)
+
     @rule()
     def everything_arrives(self) -> None:
         self.world.settle()
