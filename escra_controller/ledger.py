@@ -9,7 +9,7 @@ The amounts are plain integers: millicores for CPU.
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -90,20 +90,13 @@ class Ledger(Generic[K]):
 
     def adopt(self, key: K, held: int) -> None:
         """Take over a limit that is in force already, whether or not there is room for it."""
-        self.forget(key)
-        self._entries[key] = Entry(held, held, 0, held)
-        self._count(key, held)
-        self._overhang = max(self._overhang, self._counted)
+        self.take_over(key, Entry(held, held, 0, held))
 
-    def expect(self, key: K, elsewhere: Entry) -> None:
-        """An order from other books, those of the application it was in, may yet be carried out."""
-        entry = self._entries.get(key)
-        if entry is None or not elsewhere.pending:
-            return
-        before = entry.counted
-        entry.ordered, entry.rev = elsewhere.ordered, elsewhere.rev
-        entry.highest = max(entry.highest, elsewhere.highest)
-        self._count(key, entry.counted - before)
+    def take_over(self, key: K, entry: Entry) -> None:
+        """The same of what other books counted, with what was ordered there and is under way."""
+        self.forget(key)
+        self._entries[key] = replace(entry)
+        self._count(key, entry.counted)
         self._overhang = max(self._overhang, self._counted)
 
     def order(self, key: K, amount: int, rev: int) -> None:

@@ -1,7 +1,6 @@
 """Which containers there are, which application each belongs to, and what it takes with it when it leaves."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -10,8 +9,6 @@ from escra_controller.allocator import NEED_WINDOW_S
 from escra_controller.bounds import ALL_APPS, ALL_HOSTS, NOTHING
 from escra_controller.demand import Demand
 from escra_controller.events import Instruction, ReleaseContainer, Secure
-from escra_controller.ledger import Entry
-from escra_controller.memory import Ordered
 from escra_controller.policy import POLICIES, Settings
 from escra_controller.pools import Pools
 from escra_controller.registry import Registry
@@ -79,15 +76,27 @@ class Membership:
             rule = POLICIES[self._settings.name](self._settings)
             member = Member(key, info, "new", rule, self._demand())
             self._all.add(member)
-        moved = None if member.info.app == info.app or snapshot else _under_way(self._all, member)
-        if member.info.app != info.app:
-            self._drop_from_app(member, now, out)
+        elif member.info.app != info.app:
+            self._move(member, info, now, out, snapshot=snapshot)
         member.info, member.unreleased = info, None
         hello = self._all.hosts[host].hello
         member.host_milli, member.host_bytes = 1000 * hello.cpus, hello.memory_bytes
         self.place(member, out, snapshot=snapshot)
-        if moved is not None and (app := self._all.apps.get(info.app)):
-            _expect(app, member, moved)
+
+    def _move(
+        self, member: Member, info: Container, now: float, out: list[Instruction], *, snapshot: bool
+    ) -> None:
+        """To another application.  On the same connection, what was ordered may yet be written."""
+        key, old, new = member.key, self._all.apps.get(member.info.app), self._all.apps.get(info.app)
+        entries = (old.ledger.get(key), old.memory.get(key)) if old is not None else (None, None)
+        self._drop_from_app(member, now, out)
+        if new is None or snapshot:
+            return
+        cpu, memory = entries
+        if cpu is not None:
+            new.ledger.take_over(key, cpu)
+        if memory is not None and info.memory is not None:
+            new.memory.take_over(key, memory)
 
     def _demand(self) -> Demand:
         """As much of it as anybody looks back; the rules of others look back far."""
@@ -229,35 +238,6 @@ def _place_memory(app: App, member: Member, *, snapshot: bool) -> None:
     elif snapshot or not counted:
         app.memory.forget(member.key)
         memory.limit, memory.ordered, memory.releasing = None, None, False
-
-
-class _UnderWay(NamedTuple):
-    """What an application's books say of a container, the limit it was to have, and why its memory moves."""
-
-    cpu: Entry | None
-    limit: int | None
-    memory: Entry | None
-    ordered: Ordered | None
-
-
-def _under_way(registry: Registry, member: Member) -> _UnderWay | None:
-    app = registry.apps.get(member.info.app)
-    if app is None:
-        return None
-    key, memory = member.key, member.memory
-    return _UnderWay(app.ledger.get(key), member.limit, app.memory.get(key), memory.ordered)
-
-
-def _expect(app: App, member: Member, moved: _UnderWay) -> None:
-    """It came from another application: what that ordered may be written after its agent told of the move."""
-    if moved.cpu is not None and moved.cpu.pending:
-        app.ledger.expect(member.key, moved.cpu)
-        if member.state == "managed":
-            member.limit, member.last_rev = moved.limit, moved.cpu.rev
-    if moved.memory is not None and moved.memory.pending:
-        app.memory.expect(member.key, moved.memory)
-        if member.memory.limit is not None:
-            member.memory.ordered, member.memory.last_rev = moved.ordered, moved.memory.rev
 
 
 def _forget_given_back(app: App, member: Member) -> None:
