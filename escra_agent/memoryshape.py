@@ -1,7 +1,6 @@
 """How a memory limit is laid over the files of the kernel.  Pure."""
 
 from dataclasses import dataclass
-from mmap import PAGESIZE
 
 from escra_common.messages import MemoryLimit
 from escra_common.units import MAX_BYTES
@@ -10,6 +9,8 @@ from escra_common.units import MAX_BYTES
 REACTION_S = 0.03
 LEAST_BAND_BYTES = 2 << 20
 LEAST_BAND_SHARE = 0.03
+# The kernel rounds down to whole pages; where they are larger, one of those.
+PAGE_BYTES = 4096
 MOST_BAND_SHARE = 0.25
 
 
@@ -39,9 +40,9 @@ class Shape:
 
     def told_apart(self, limit: MemoryLimit) -> MemoryLimit:
         """Never the original itself, but a page below it: for the reasons of planner.told_apart."""
-        if limit != self.original or limit.max_bytes is None or limit.max_bytes <= PAGESIZE:
+        if limit != self.original or limit.max_bytes is None or limit.max_bytes <= PAGE_BYTES:
             return limit
-        return self._limit(limit.max_bytes - PAGESIZE, limit.max_bytes, 0)
+        return self._limit(limit.max_bytes - PAGE_BYTES, limit.max_bytes, 0)
 
     def _limit(self, max_bytes: int, in_use_bytes: int, growth: int) -> MemoryLimit:
         if not self.banded:
