@@ -22,7 +22,10 @@ TAKES = {
     "faults": {"full", "kinds"},
     "engine": {"agents", "huge", "profile"},
     "controller": {"agents", "huge"},
-    "compare": {"out", "seconds", "repetitions", "policies", "workloads", "applications"},
+    "compare": {
+        *("out", "seconds", "repetitions", "policies", "workloads", "applications"),
+        *("docker", "serverless"),
+    },
 }
 
 
@@ -54,9 +57,11 @@ def _end(number: int, frame: object) -> None:
 )
 @click.option("--seconds", type=click.FloatRange(1, 3600), help="compare: of each repetition.")
 @click.option("--repetitions", type=click.IntRange(1, 100), help="compare: of each cell.")
+@click.option("--serverless", is_flag=True, help="compare: functions in short-lived containers instead.")
 @click.option("--policies", callback=_listed, help="compare: only these, with commas between them.")
 @click.option("--workloads", callback=_listed, help="compare: only these.")
 @click.option("--applications", callback=_listed, help="compare: only these.")
+@click.option("--docker", is_flag=True, help="compare: real software in Docker containers.")
 def main(
     name: str,
     as_json: bool,

@@ -23,10 +23,14 @@ class EngineTrouble(RuntimeError):
 
 
 class DockerEngine:
-    """``socket`` is its address.  ``start`` and ``stop`` may be called in turns."""
+    """``socket`` is its address.  ``start`` and ``stop`` may be called in turns.
 
-    def __init__(self, root: Path, cgroup_parent: str) -> None:
+    ``storage`` is the driver: vfs works everywhere, and copies the whole image for every container.
+    """
+
+    def __init__(self, root: Path, cgroup_parent: str, storage: str = "vfs") -> None:
         self.root = root
+        self._storage = storage
         self.socket = f"unix://{root}/docker.sock"
         self.cgroup_parent = cgroup_parent
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,7 +40,10 @@ class DockerEngine:
         if self._process is not None:
             return
         with (self.root / "dockerd.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
+            # In a session of its own: Ctrl-C is for who started it, who ends it in its turn.
+            self._process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         end = time.monotonic() + _START_S
         while self._docker("version").returncode != 0:
             if self._process.poll() is not None or time.monotonic() > end:
@@ -103,7 +110,7 @@ class DockerEngine:
             "--exec-opt=native.cgroupdriver=cgroupfs",
             "--containerd-namespace=escra-test",
             "--containerd-plugins-namespace=escra-test-plugins",
-            "--storage-driver=vfs",
+            f"--storage-driver={self._storage}",
             "--bridge=none",
             "--iptables=false",
             "--shutdown-timeout=2",
@@ -111,10 +118,10 @@ class DockerEngine:
 
 
 @contextlib.contextmanager
-def running_engine() -> Iterator[DockerEngine]:
+def running_engine(storage: str = "vfs") -> Iterator[DockerEngine]:
     """Raises EngineTrouble when this machine cannot run one."""
     root = Path(tempfile.mkdtemp(prefix="escra-docker-"))
-    engine = DockerEngine(root, f"/escra-test-docker-{os.getpid()}")
+    engine = DockerEngine(root, f"/escra-test-docker-{os.getpid()}", storage)
     try:
         engine.start()
         engine.make_image()

@@ -16,30 +16,38 @@ BUSYBOX = "/bin/busybox"
 _numbers = itertools.count(1)
 
 
-class KernelCgroup:
+class FoundCgroup:
+    """Somebody else's.  ``path`` is what Hierarchy.open takes."""
+
+    def __init__(self, hierarchy: Hierarchy, path: str) -> None:
+        self.hierarchy = hierarchy
+        self.path = path
+
+    @property
+    def cpu(self) -> Path:
+        """The directory with the CPU files."""
+        mount = self.hierarchy.mounts.get("cpu") or str(self.hierarchy.unified)
+        return Path(mount, self.path.strip("/"))
+
+    def open(self) -> Cgroup:
+        return self.hierarchy.open(self.path)
+
+
+class KernelCgroup(FoundCgroup):
     """A directory in every hierarchy that matters, and what the test started in it.
 
-    ``path`` is what Hierarchy.open takes.  A parent must be made with ``child`` before it gets
-    load of its own: v2 wants processes in the leaves only.
+    A parent must be made with ``child`` before it gets load of its own: v2 wants processes in the leaves
+    only.
     """
 
     def __init__(self, hierarchy: Hierarchy, path: str | None = None) -> None:
-        self.hierarchy = hierarchy
-        self.path = path or f"escra-test-{os.getpid()}-{next(_numbers)}"
+        super().__init__(hierarchy, path or f"escra-test-{os.getpid()}-{next(_numbers)}")
         self.directories = [Path(mount, self.path) for mount in mounts(hierarchy)]
         self.children: list[KernelCgroup] = []
         self.processes: list[subprocess.Popen[bytes]] = []
         for directory in self.directories:
             directory.mkdir()
             _inherit_cpuset(directory)
-
-    @property
-    def cpu(self) -> Path:
-        """The directory with the CPU files."""
-        return Path(self.hierarchy.mounts.get("cpu") or str(self.hierarchy.unified), self.path)
-
-    def open(self) -> Cgroup:
-        return self.hierarchy.open(self.path)
 
     def child(self, name: str) -> "KernelCgroup":
         if self.hierarchy.version == "v2":

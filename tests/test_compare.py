@@ -3,19 +3,25 @@
 import csv
 import doctest
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 
+import msgspec
 import pytest
 
 from benchmarks.compare import report
-from benchmarks.compare.applications import DESIGNS
+from benchmarks.compare.applications import Call, Design
+from benchmarks.compare.designs import BARE, REAL
+from benchmarks.compare.generator import Job
 from benchmarks.compare.plan import Plan, order
 from benchmarks.compare.profiling import OMEGA_CORES, USED_OF_OMEGA
 from benchmarks.compare.regimes import POLICIES, Profile, omega_of
 from benchmarks.compare.schedules import WORKLOADS, Arrival, Workload, schedule
+from benchmarks.compare.software import FILLED, nginx_conf, software_of
 from benchmarks.compare.summary import estimate, summarised
+from tests.debian_image import DATABASES, WEB
 
 MIX = {"read": 3.0, "write": 1.0}
 
@@ -83,10 +89,61 @@ def test_the_traces_shape_moves_slowly_and_far() -> None:
 
 
 def test_every_operation_begins_at_the_entry_and_is_in_the_mix() -> None:
-    for design in DESIGNS.values():
+    assert BARE.keys() == REAL.keys() == set(Plan().applications)
+    for design in (*BARE.values(), *REAL.values()):
         assert {call.service for call in design.operations.values()} == {design.entry}
         assert design.mix.keys() == design.operations.keys()
         assert len(design.services) >= 8
+
+
+# ---- applications of real software -------------------------------------------------
+
+
+def every_call(call: Call) -> Iterator[Call]:
+    yield call
+    for stage in call.stages:
+        for below in stage:
+            yield from every_call(below)
+
+
+def depth(call: Call) -> int:
+    return 1 + max((depth(below) for stage in call.stages for below in stage), default=0)
+
+
+@pytest.mark.parametrize("design", REAL.values(), ids=REAL)
+def test_nginx_is_in_front_and_the_databases_at_the_ends(design: Design) -> None:
+    conf = nginx_conf(design)
+    for operation in design.operations.values():
+        first, *others = every_call(operation)
+        assert first.service == "nginx"
+        ((behind,),) = first.stages
+        assert f"location = /{behind.service} {{" in conf
+        for call in others:
+            assert call.service != "nginx"
+            assert not (call.stages and call.service in ("postgres", "redis"))
+    assert {"postgres", "redis"} <= {*design.services}
+    for store in ("postgres", "redis"):
+        assert f"upstream {store}" not in conf
+
+
+def test_a_review_of_the_media_service_has_the_longest_way() -> None:
+    assert depth(REAL["media"].operations["compose"]) == 8
+    assert max(depth(operation) for operation in REAL["shop"].operations.values()) == 5
+
+
+def test_each_service_runs_its_own_software() -> None:
+    images = {name: software_of(name, "/code", "/conf").image for name in REAL["shop"].services}
+    assert images["nginx"] == images["frontend"] == images["images"] == WEB
+    assert images["redis"] == DATABASES
+    assert images["postgres"] == FILLED
+    options = software_of("cart", "/code", "/conf").run_options("--name=cart")
+    assert options.index("--name=cart") < options.index(WEB) < options.index("cart")
+    assert "--volume=/code:/srv/benchmarks:ro" in options
+
+
+def test_the_generator_is_told_the_whole_design() -> None:
+    job = Job(REAL["media"], "burst", "http://127.0.0.1:8000", 50.0, 3.0, 60.0, 1)
+    assert msgspec.json.decode(msgspec.json.encode(job), type=Job) == job
 
 
 # ---- order -------------------------------------------------------------------------
@@ -158,6 +215,7 @@ def test_tables_have_a_row_for_each_policy(tmp_path: Path) -> None:
         for policy in ("escra", "static-1x")
     ]
     result = {
+        "place": "bare cgroups",
         "omega_cores": 1.0,
         "repetitions": 5,
         "seconds": 60.0,

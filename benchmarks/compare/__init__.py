@@ -2,5 +2,6 @@
 
 An application of small services runs in cgroups of their own (``applications``), a policy is put in force
 (``regimes``), requests come at times that were planned (``schedules``, ``generator``), and what happens is
-seen from outside (``observer``).  This file imports nothing: the services import it, too.
+seen from outside (``observer``).  Functions in short-lived containers have parts of their
+own (``serverless``).  This file imports nothing: the services import it, too.
 """

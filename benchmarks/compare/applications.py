@@ -1,16 +1,16 @@
-"""Two applications of small services, as call trees.
-
-``shop`` is shaped like HipsterShop and TeaStore: a front end that asks many others at once.  ``media`` is
-shaped like DeathStarBench's media service: chains of calls, one after the other.
-"""
+"""What an application is: a call tree for each of its operations, and services that live somewhere."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from benchmarks.compare.wire import Tree
-from tests.kernel_cgroups import KernelCgroup
+from escra_agent.hierarchy import Hierarchy
+from tests.kernel_cgroups import FoundCgroup
+
+# Its name for Escra.
+APP = "bench"
 
 # What receiving, answering and passing on a request costs, in units of work.
 CALL_UNITS = 3
@@ -68,97 +68,40 @@ class Application(Protocol):
 
     design: Design
 
-    def start(self) -> None:
-        """Until it answers."""
+    @property
+    def entry(self) -> str:
+        """Where requests go in, on this machine: tcp://ADDRESS:PORT for frames, or http://ADDRESS."""
         ...
 
     @property
-    def entry(self) -> int:
-        """The TCP port on loopback where requests go in."""
-        ...
-
-    @property
-    def containers(self) -> Mapping[str, KernelCgroup]:
+    def containers(self) -> Mapping[str, FoundCgroup]:
         """By service."""
         ...
 
     @property
-    def parent(self) -> KernelCgroup:
-        """What the containers are in."""
+    def parent(self) -> FoundCgroup:
+        """What the containers are in, and nothing else is."""
         ...
 
-    def logs(self) -> Path:
-        """The folder with what its processes said."""
+    @property
+    def agent_toml(self) -> str:
+        """What tells an agent where to find them, as containers of the application ``APP``."""
         ...
 
-    def stop(self) -> None: ...
 
+class Place(Protocol):
+    """Where services live: in bare cgroups, or in containers of Docker."""
 
-_CATALOG = Call("catalog", 5)
-_RECOMMENDED = Call("recommendation", 8, ((_CATALOG,),), hold_kib=128)
-SHOP = Design(
-    "shop",
-    {
-        "home": Call(
-            "frontend", 8, ((_CATALOG, Call("currency", 2), Call("cart", 3)), (Call("ads", 4),)), 64
-        ),
-        "product": Call(
-            "frontend",
-            7,
-            ((Call("catalog", 3), Call("currency", 3), Call("cart", 2)), (_RECOMMENDED, Call("ads", 4))),
-            64,
-        ),
-        "basket": Call(
-            "frontend", 6, ((Call("cart", 5), Call("shipping", 4), Call("currency", 3)), (_RECOMMENDED,)), 64
-        ),
-        "checkout": Call(
-            "frontend",
-            7,
-            (
-                (
-                    Call(
-                        "checkout",
-                        7,
-                        (
-                            (Call("cart", 3), Call("catalog", 4)),
-                            (Call("currency", 3), Call("shipping", 5)),
-                            (Call("payment", 9),),
-                            (Call("email", 8), Call("cart", 2)),
-                        ),
-                        128,
-                    ),
-                ),
-            ),
-            64,
-        ),
-    },
-    {"home": 0.5, "product": 0.3, "basket": 0.12, "checkout": 0.08},
-)
+    name: str
+    hierarchy: Hierarchy
 
+    @property
+    def designs(self) -> Mapping[str, Design]:
+        """By name."""
+        ...
 
-def _chain(*links: tuple[str, int]) -> Call:
-    (service, work), *rest = links
-    return Call(service, work, ((_chain(*rest),),) if rest else (), 64)
-
-
-MEDIA = Design(
-    "media",
-    {
-        "compose": Call(
-            "gateway",
-            5,
-            (
-                (_chain(("user", 3), ("login", 4)), Call("unique-id", 1), Call("text", 8, hold_kib=256)),
-                (_chain(("movie-id", 3), ("rating", 3), ("compose", 6), ("reviews", 8), ("timeline", 5)),),
-            ),
-            128,
-        ),
-        "page": Call(
-            "gateway", 4, ((_chain(("page", 6), ("movie-info", 6), ("plot", 4), ("reviews", 6)),),), 128
-        ),
-        "timeline": _chain(("gateway", 4), ("user", 2), ("timeline", 6), ("reviews", 5)),
-    },
-    {"compose": 0.4, "page": 0.4, "timeline": 0.2},
-)
-
-DESIGNS = {design.name: design for design in (SHOP, MEDIA)}
+    def running(self, design: Design) -> AbstractContextManager[Application]:
+        """It answers from the beginning of the block on, and is gone after it.  Raises TimeoutError with
+        what the services said.
+        """
+        ...

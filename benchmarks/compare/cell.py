@@ -3,26 +3,23 @@
 import math
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import msgspec
 import psutil
 
-from benchmarks.compare.applications import Application, Design
+from benchmarks.compare.applications import Application, Design, Place
 from benchmarks.compare.generator import PATIENCE_S, Job, Outcome
 from benchmarks.compare.observer import Observed, Observer, processes_cpu_s
-from benchmarks.compare.rawcgroups import ROOT, running
+from benchmarks.compare.rawcgroups import ROOT
 from benchmarks.compare.regimes import Profile, omega_of, regime
 from benchmarks.compare.schedules import Workload
 from benchmarks.numbers import percentile
 from benchmarks.pair import Pair
-from escra_agent.hierarchy import Hierarchy
 
 # Before anything is counted; a repetition that is shorter has as much.
 WARM_S = 3.0
@@ -103,11 +100,10 @@ class Load:
     seed: int
 
 
-def repeat(design: Design, hierarchy: Hierarchy, policy: str, profile: Profile, load: Load) -> Repetition:
+def repeat(design: Design, place: Place, policy: str, profile: Profile, load: Load) -> Repetition:
     """One run of ``policy``."""
     with (
-        tempfile.TemporaryDirectory(prefix="escra-compare-") as folder,
-        running(design, hierarchy, Path(folder)) as application,
+        place.running(design) as application,
         regime(policy, application, profile) as pair,
     ):
         observer = Observer(application, omega_of(policy, profile), around=policy == "oracle")
@@ -118,13 +114,7 @@ def measured(application: Application, observer: Observer, load: Load, pair: Pai
     """The load itself: what is in force stays in force."""
     warm_s = min(WARM_S, load.seconds)
     job = Job(
-        application.design.name,
-        load.workload,
-        application.entry,
-        load.rate,
-        warm_s,
-        load.seconds,
-        load.seed,
+        application.design, load.workload, application.entry, load.rate, warm_s, load.seconds, load.seed
     )
     daemons = [process.pid for process in pair.processes.values()] if pair else []
     with _generator(job) as generator:

@@ -11,13 +11,15 @@ import asyncio
 import gc
 import sys
 import time
+from typing import Protocol
 
 import msgspec
 import uvloop
 
-from benchmarks.compare.applications import DESIGNS
+from benchmarks.compare.applications import Design
+from benchmarks.compare.httpwire import Front
 from benchmarks.compare.schedules import Arrival, Workload, schedule
-from benchmarks.compare.wire import Caller
+from benchmarks.compare.wire import Caller, Tree
 
 # Who asked has lost interest by then.
 PATIENCE_S = 2.0
@@ -26,9 +28,9 @@ PATIENCE_S = 2.0
 class Job(msgspec.Struct, frozen=True):
     """Requests planned for the first ``warm_s`` are sent and not counted; ``seconds`` are counted."""
 
-    application: str
+    design: Design
     workload: Workload
-    port: int
+    entry: str
     rate: float
     warm_s: float
     seconds: float
@@ -47,17 +49,32 @@ class Outcome(msgspec.Struct, frozen=True):
     cpu_s: float
 
 
+class Asking(Protocol):
+    async def call(self, deadline: float, tree: Tree) -> bool:
+        """Whether it was done in time."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def caller(entry: str) -> Asking:
+    """Of an application's entry."""
+    scheme, _, address = entry.partition("://")
+    if scheme == "http":
+        return Front(address)
+    return Caller(int(address.rpartition(":")[2]))
+
+
 class Generator:
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._design = DESIGNS[job.application]
-        self._caller = Caller(job.port)
+        self._caller = caller(job.entry)
         self._latencies: list[float] = []
         self._late: list[float] = []
         self._failed = 0
 
     def plan(self) -> list[Arrival]:
-        job, design = self._job, self._design
+        job, design = self._job, self._job.design
         seconds = job.warm_s + job.seconds
         return schedule(job.workload, seconds, job.rate, design.mix, job.seed, design.costs)
 
@@ -69,12 +86,13 @@ class Generator:
             tasks.append(asyncio.ensure_future(self._send(arrival, start + arrival.at_s)))
             await asyncio.sleep(0)
         await asyncio.gather(*tasks)
+        await self._caller.close()
         return Outcome(self._latencies, self._failed, self._late, time.process_time())
 
     async def _send(self, arrival: Arrival, planned: float) -> None:
         late_s = time.monotonic() - planned
         deadline = planned + PATIENCE_S
-        tree = self._design.operations[arrival.operation].scaled(arrival.size)
+        tree = self._job.design.operations[arrival.operation].scaled(arrival.size)
         try:
             done = await asyncio.wait_for(
                 self._caller.call(deadline, tree), max(0.0, deadline - time.monotonic())

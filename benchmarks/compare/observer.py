@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.compare.applications import Application
 from benchmarks.kernel_memory import NO_LIMIT, KernelMemory
 from benchmarks.watcher import USE_TOLERANCE, AppWatch, KernelFiles, Seen, Watcher
-from tests.kernel_cgroups import KernelCgroup
+from tests.kernel_cgroups import FoundCgroup
 
 STEP_S = 0.1
 
@@ -42,7 +42,7 @@ class Observed:
 
 
 class Container:
-    def __init__(self, group: KernelCgroup) -> None:
+    def __init__(self, group: FoundCgroup) -> None:
         self.files = KernelFiles(group.hierarchy, group.path)
         self.memory = KernelMemory(group.hierarchy, group.path)
         self._stat = group.cpu / "cpu.stat"

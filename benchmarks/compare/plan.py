@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.compare.applications import DESIGNS
+from benchmarks.compare.designs import BARE
 from benchmarks.compare.regimes import POLICIES
 from benchmarks.compare.schedules import WORKLOADS, Workload
 
@@ -19,7 +19,7 @@ class Plan:
 
     policies: Sequence[str] = POLICIES
     workloads: Sequence[Workload] = WORKLOADS
-    applications: Sequence[str] = field(default_factory=lambda: tuple(DESIGNS))
+    applications: Sequence[str] = field(default_factory=lambda: tuple(BARE))
     repetitions: int = 5
     seconds: float = 60.0
 

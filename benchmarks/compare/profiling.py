@@ -1,16 +1,12 @@
 """What an application needs under a load, without limits: the rate that makes 70 % of Ω, and each part."""
 
 import math
-import tempfile
-from pathlib import Path
 
-from benchmarks.compare.applications import Design
+from benchmarks.compare.applications import Design, Place
 from benchmarks.compare.cell import Load, Repetition, measured
 from benchmarks.compare.observer import Observer
-from benchmarks.compare.rawcgroups import running
 from benchmarks.compare.regimes import Profile
 from benchmarks.compare.schedules import Workload
-from escra_agent.hierarchy import Hierarchy
 
 # Well below the two processors of a small machine: the load, the daemons and the watching need some, too.
 OMEGA_CORES = 1.0
@@ -19,14 +15,18 @@ FIRST_RATE = 50.0
 SEED = 1_000_003
 
 
-def profile(design: Design, hierarchy: Hierarchy, workload: Workload, seconds: float) -> Profile:
+def profile(design: Design, place: Place, workload: Workload, seconds: float) -> Profile:
     """Two runs: a short one for the cost of a request, and one at the rate that comes of it."""
-    first = _unlimited(design, hierarchy, Load("exp", FIRST_RATE, max(2.0, seconds / 3), SEED))
+    first = _unlimited(design, place, Load("exp", FIRST_RATE, max(2.0, seconds / 3), SEED))
     rate = _rate(first, FIRST_RATE)
-    second = _unlimited(design, hierarchy, Load(workload, rate, seconds, SEED))
-    series = second.observed.series
+    return profile_of(_unlimited(design, place, Load(workload, rate, seconds, SEED)), rate)
+
+
+def profile_of(run: Repetition, rate: float) -> Profile:
+    """From a run without limits at ``rate``."""
+    series = run.observed.series
     return Profile(
-        rate=_rate(second, rate),
+        rate=_rate(run, rate),
         used_cores={name: sum(s.used_cores) / len(s.used_cores) for name, s in series.items()},
         samples_milli={name: _second_means(s.used_cores) for name, s in series.items()},
         peak_bytes={name: max(s.used_bytes) for name, s in series.items()},
@@ -35,11 +35,8 @@ def profile(design: Design, hierarchy: Hierarchy, workload: Workload, seconds: f
     )
 
 
-def _unlimited(design: Design, hierarchy: Hierarchy, load: Load) -> Repetition:
-    with (
-        tempfile.TemporaryDirectory(prefix="escra-compare-") as folder,
-        running(design, hierarchy, Path(folder)) as application,
-    ):
+def _unlimited(design: Design, place: Place, load: Load) -> Repetition:
+    with place.running(design) as application:
         return measured(application, Observer(application, None, around=False), load, None)
 
 

@@ -3,12 +3,14 @@
 import json
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.compare.applications import Design
+from benchmarks.compare.applications import APP, Design
+from benchmarks.compare.designs import BARE
 from escra_agent.hierarchy import Hierarchy
 from tests.kernel_cgroups import BUSYBOX, KernelCgroup
 
@@ -21,19 +23,16 @@ class RawApplication:
 
     def __init__(self, design: Design, hierarchy: Hierarchy, folder: Path) -> None:
         self.design = design
-        self._hierarchy = hierarchy
+        self.parent = KernelCgroup(hierarchy)
+        self.containers: dict[str, KernelCgroup] = {}
         self._folder = folder
-        self._parent: KernelCgroup | None = None
-        self._containers: dict[str, KernelCgroup] = {}
-        self._ports: dict[str, int] = {}
+        self._ports = dict(zip(design.services, _free_ports(len(design.services)), strict=True))
 
     def start(self) -> None:
         """Raises TimeoutError with what the services said."""
-        self._parent = KernelCgroup(self._hierarchy)
-        self._ports = dict(zip(self.design.services, _free_ports(len(self.design.services)), strict=True))
         ports = json.dumps(self._ports)
         for name in self.design.services:
-            group = self._containers[name] = self._parent.child(name)
+            group = self.containers[name] = self.parent.child(name)
             log = self._folder / f"{name}.log"
             python = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "benchmarks.compare.service")
             again = f'while :; do "$@"; done >>{log} 2>&1'
@@ -47,34 +46,36 @@ class RawApplication:
                 time.sleep(0.02)
 
     @property
-    def entry(self) -> int:
-        return self._ports[self.design.entry]
+    def entry(self) -> str:
+        return f"tcp://127.0.0.1:{self._ports[self.design.entry]}"
 
     @property
-    def containers(self) -> Mapping[str, KernelCgroup]:
-        return self._containers
-
-    @property
-    def parent(self) -> KernelCgroup:
-        assert self._parent is not None  # start() was called
-        return self._parent
-
-    def logs(self) -> Path:
-        return self._folder
-
-    def stop(self) -> None:
-        if self._parent is not None:
-            self._parent.remove()
+    def agent_toml(self) -> str:
+        entries = [
+            f'[[cgroup]]\npath = "{group.path}"\napp = "{APP}"\nname = "{name}"\n'
+            for name, group in self.containers.items()
+        ]
+        return "[docker]\nenabled = false\n" + "".join(entries)
 
 
-@contextmanager
-def running(design: Design, hierarchy: Hierarchy, folder: Path) -> Iterator[RawApplication]:
-    application = RawApplication(design, hierarchy, folder)
-    try:
-        application.start()
-        yield application
-    finally:
-        application.stop()
+class RawCgroups:
+    """As a place."""
+
+    name = "bare cgroups"
+    designs = BARE
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        self.hierarchy = hierarchy
+
+    @contextmanager
+    def running(self, design: Design) -> Iterator[RawApplication]:
+        with tempfile.TemporaryDirectory(prefix="escra-compare-") as folder:
+            application = RawApplication(design, self.hierarchy, Path(folder))
+            try:
+                application.start()
+                yield application
+            finally:
+                application.parent.remove()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.compare.applications import Application
+from benchmarks.compare.applications import APP, Application
 from benchmarks.kernel_memory import KernelMemory
 from benchmarks.pair import Pair, running_pair
 from escra_controller.policy.vpa import recommendation
-from tests.kernel_cgroups import KernelCgroup
+from tests.kernel_cgroups import FoundCgroup
 from tests.kernel_cgroups import limit as cores_limit
 
 STATIC = {"static-0.75x": 0.75, "static-1x": 1.0, "static-1.5x": 1.5}
@@ -92,15 +92,11 @@ def omega_of(policy: str, profile: Profile) -> tuple[float, int] | None:
 
 @contextmanager
 def _managed(policy: str, application: Application, profile: Profile) -> Iterator[Pair]:
-    entries = [
-        f'[[cgroup]]\npath = "{group.path}"\napp = "bench"\nname = "{name}"\n'
-        for name, group in application.containers.items()
-    ]
     controller = (
-        f'grace_s = 0\n[policy]\nname = "{policy}"\n{MANAGED[policy]}[apps.bench]\n'
+        f'grace_s = 0\n[policy]\nname = "{policy}"\n{MANAGED[policy]}[apps.{APP}]\n'
         f'cpu = {profile.omega_cores}\ncpu_min = {CPU_MIN}\nmemory = "{profile.omega_bytes}B"\n'
     )
-    with running_pair(controller, "[docker]\nenabled = false\n" + "".join(entries), nice=-10) as pair:
+    with running_pair(controller, application.agent_toml, nice=-10) as pair:
         pair.wait_managed(*application.containers)
         yield pair
 
@@ -113,14 +109,14 @@ def _fix(application: Application, profile: Profile, factor: float, *, recommend
         _limit(group, cores, profile.memory_bytes(name, factor))
 
 
-def _limit(group: KernelCgroup, cores: float, size: int) -> None:
+def _limit(group: FoundCgroup, cores: float, size: int) -> None:
     opened = group.open()
     opened.write_limit(cores_limit(cores))
     opened.close()
     KernelMemory(group.hierarchy, group.path).set_limit(size)
 
 
-def _weigh(group: KernelCgroup, share: float) -> None:
+def _weigh(group: FoundCgroup, share: float) -> None:
     """v1: 1024 is usual; v2: 100."""
     v2 = group.hierarchy.version == "v2"
     name, usual, least = ("cpu.weight", 100, 1) if v2 else ("cpu.shares", 1024, 2)

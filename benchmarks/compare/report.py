@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,7 @@ DIGITS = {
 def write(folder: Path, result: Mapping[str, Any]) -> None:
     (folder / "results.json").write_text(json.dumps(result, indent=2) + "\n")
     (folder / "results.md").write_text(markdown(result))
-    with (folder / "results.csv").open("w", newline="") as file:
-        _csv(file, result["cells"])
+    write_csv(folder / "results.csv", ("application", "workload", "policy"), result["cells"])
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -41,27 +40,38 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"# Comparison under Ω = {result['omega_cores']:g} cores",
         "",
-        f"{result['repetitions']} repetitions of {result['seconds']:g} s each, interleaved; medians, and in "
-        "brackets 95 % bootstrap intervals.  Latency counts from the planned time of a request; one that "
-        f"failed counts as {result['patience_ms']:g} ms.  Slack is the sum of the limits less the use, every "
-        "100 ms.",
+        f"Services in {result['place']}; {result['repetitions']} repetitions of {result['seconds']:g} s "
+        "each, interleaved; medians, and in brackets 95 % bootstrap intervals.  Latency counts from the "
+        f"planned time of a request; one that failed counts as {result['patience_ms']:g} ms.  Slack is the "
+        "sum of the limits less the use, every 100 ms.",
     ]
     if result["left_out"]:
         lines += ["", f"Left out of a full run: {'; '.join(result['left_out'])}."]
     for profile in result["profiles"]:
         name, workload = profile["application"], profile["workload"]
         cells = [c for c in result["cells"] if (c["application"], c["workload"]) == (name, workload)]
-        lines += ["", f"## {name}, {workload}: {profile['rate_rps']:.1f} requests/s", "", *_table(cells)]
+        lines += [
+            "",
+            f"## {name}, {workload}: {profile['rate_rps']:.1f} requests/s",
+            "",
+            *table(cells, COLUMNS, DIGITS),
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _table(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    header = "| " + " | ".join(COLUMNS.values()) + " |"
-    return [header, "|---" * len(COLUMNS) + "|", *(_row(cell) for cell in cells)]
+def table(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], digits: Mapping[str, int]
+) -> list[str]:
+    """In markdown: ``columns`` is what is shown and its title, ``digits`` after the point, else none."""
+    return [
+        _line(columns.values()),
+        "|---" * len(columns) + "|",
+        *(_line(_text(row.get(name), digits.get(name, 0)) for name in columns) for row in rows),
+    ]
 
 
-def _row(cell: Mapping[str, Any]) -> str:
-    return "| " + " | ".join(_text(cell.get(name), DIGITS.get(name, 0)) for name in COLUMNS) + " |"
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _text(value: Any, digits: int) -> str:
@@ -74,14 +84,15 @@ def _text(value: Any, digits: int) -> str:
     return "none set" if value is None else str(value)
 
 
-def _csv(file: Any, cells: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each metric of each cell."""
-    writer = csv.writer(file)
-    writer.writerow(["application", "workload", "policy", "metric", "median", "low", "high"])
-    for cell in cells:
-        key = [cell["application"], cell["workload"], cell["policy"]]
-        for name, value in cell.items():
-            if isinstance(value, Mapping):
-                writer.writerow([*key, name, value["median"], value["low"], value["high"]])
-            elif name not in ("application", "workload", "policy"):
-                writer.writerow([*key, name, value, value, value])
+def write_csv(path: Path, keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each metric of each row, which ``keys`` name."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*keys, "metric", "median", "low", "high"])
+        for row in rows:
+            key = [row[name] for name in keys]
+            for name, value in row.items():
+                if isinstance(value, Mapping):
+                    writer.writerow([*key, name, value["median"], value["low"], value["high"]])
+                elif name not in keys:
+                    writer.writerow([*key, name, value, value, value])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.applications import DESIGNS
+from benchmarks.compare.applications import Place
 from benchmarks.compare.cell import Load, Repetition, repeat
 from benchmarks.compare.plan import Plan, order
 from benchmarks.compare.profiling import profile
@@ -14,7 +14,6 @@ from benchmarks.compare.records import Record, write_record
 from benchmarks.compare.regimes import Profile, omega_of
 from benchmarks.compare.schedules import Workload
 from benchmarks.compare.summary import summarised
-from escra_agent.hierarchy import Hierarchy
 
 Say = Callable[[str], None]
 
@@ -65,7 +64,7 @@ class Cell:
         }
 
 
-def run(plan: Plan, folder: Path, hierarchy: Hierarchy, say: Say) -> dict[str, Any]:
+def run(plan: Plan, folder: Path, place: Place, say: Say) -> dict[str, Any]:
     """The profiles and the rows of all cells; each repetition leaves its record in ``folder``."""
     progress = Progress(plan.total, say)
     profiles: list[dict[str, Any]] = []
@@ -73,14 +72,14 @@ def run(plan: Plan, folder: Path, hierarchy: Hierarchy, say: Say) -> dict[str, A
     for name in plan.applications:
         for workload in plan.workloads:
             say(f"{name} {workload}: the profile, without limits")
-            measured = profile(DESIGNS[name], hierarchy, workload, plan.profile_seconds)
+            measured = profile(place.designs[name], place, workload, plan.profile_seconds)
             profiles.append(_profile_row(name, workload, measured))
             say(f"{name} {workload}: {measured.rate:.1f} requests/s use 70 % of Ω")
             cells = {policy: Cell(policy, workload, name) for policy in plan.policies}
             for repetition, policy in order(plan.policies, plan.repetitions, seed=len(rows)):
                 load = Load(workload, measured.rate, plan.seconds, seed=repetition)
                 cell = cells[policy]
-                result = _quiet(cell, hierarchy, measured, load, say)
+                result = _quiet(cell, place, measured, load, say)
                 cell.repetitions.append(result)
                 write_record(folder, Record.of(policy, workload, name, repetition, result))
                 metrics = result.metrics()
@@ -93,14 +92,14 @@ def run(plan: Plan, folder: Path, hierarchy: Hierarchy, say: Say) -> dict[str, A
     return {"profiles": profiles, "cells": rows}
 
 
-def _quiet(cell: Cell, hierarchy: Hierarchy, measured: Profile, load: Load, say: Say) -> Repetition:
+def _quiet(cell: Cell, place: Place, measured: Profile, load: Load, say: Say) -> Repetition:
     """A repetition; a noisy one is done again, once, and what comes then is kept."""
-    result = repeat(DESIGNS[cell.application], hierarchy, cell.policy, measured, load)
+    result = repeat(place.designs[cell.application], place, cell.policy, measured, load)
     if not result.noise:
         return result
     say(f"{cell.policy}: {result.noise}; once more")
     cell.redone += 1
-    result = repeat(DESIGNS[cell.application], hierarchy, cell.policy, measured, load)
+    result = repeat(place.designs[cell.application], place, cell.policy, measured, load)
     cell.noisy += bool(result.noise)
     return result
 

@@ -57,6 +57,10 @@ class Caller(asyncio.Protocol):
         transport.write(encode([number, deadline, tree]))
         return await answer
 
+    async def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
     async def _connect(self) -> asyncio.WriteTransport:
         async with self._connecting:
             if self._transport is None:

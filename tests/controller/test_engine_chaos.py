@@ -98,8 +98,7 @@ class Chaos(RuleBasedStateMachine):
     def application_changes(self, place: tuple[str, Kernel], app: str) -> None:
         host, kernel = place
         if self.world.hosts[host].connected and kernel.info.key in self.world.hosts[host].kernels:
-            kernel.info = msgspec.structs.replace(kernel.info, app=app)
-            self.world.handle(ContainerAppeared(host, self.world.describe(kernel)))
+            self.world.move(host, kernel, app)
 
     @rule(place=kernels)
     def quota_will_not_do(self, place: tuple[str, Kernel]) -> None:

@@ -262,6 +262,13 @@ class World:
             self.handle(ContainerAppeared(host, self.describe(kernel)))
         return kernel
 
+    def move(self, host: str, kernel: Kernel, app: str) -> None:
+        """To another application, with all that it holds and that is on its way: Ω has no say in that."""
+        held = self._most.get(kernel.info.app, NOTHING)
+        self._most[app] = self._most.get(app, NOTHING).plus(held)
+        kernel.info = msgspec.structs.replace(kernel.info, app=app)
+        self.handle(ContainerAppeared(host, self.describe(kernel)))
+
     def remove(self, host: str, kernel: Kernel) -> None:
         del self.hosts[host].kernels[kernel.info.key]
         if self.hosts[host].connected:
