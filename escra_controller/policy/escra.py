@@ -84,17 +84,20 @@ class EscraRule:
         self._remember_tight(seen.limit, now)
         if (wake := self._wake(seen, now)) is not None:
             return wake
+        cause = f"throttled in {throttled:.0%} of its periods"
+        if seen.demand.dry:
+            cause = "its quota will not do for the period under way"
         cut, self._cut = self._cut, None
-        if cut and cut.limit > seen.limit and now - cut.at <= self._s.undo_s:
+        undone = cut.limit if cut and now - cut.at <= self._s.undo_s else 0
+        if (level := self._level(seen)) > undone:
+            self._raised_at = now
+            return Wish(level, "level", f"{cause}, below what it used in a burst before", numbers, True)
+        if undone > seen.limit:
             cause = "the last cut made it throttle, so the cut is undone"
-            return Wish(cut.limit, "undo", cause, numbers, throttled=True)
+            return Wish(undone, "undo", cause, numbers, throttled=True)
         if seen.limit >= seen.ceiling:
             cause = "throttled, but at its ceiling"
             return Wish(seen.limit, "ceiling", cause, numbers, throttled=True)
-        if (peak := max(self._peaks)) > seen.limit * LEAST_RISE:
-            self._raised_at = now
-            level = min(ceil(peak * (1 + self._s.headroom)), seen.ceiling)
-            return Wish(level, "level", "throttled below what it used in a burst before", numbers, True)
         step = max(throttled * self._s.upsilon * seen.free, LEAST_STEP * seen.omega)
         # What to ask of others: one hiccup for a little, a container that starves for a lot.
         asks = max(APPETITE * throttled * seen.omega, 2 * seen.demand.mean_throttled(3) * seen.limit)
@@ -103,9 +106,6 @@ class EscraRule:
             step = max(step, min(asks, seen.fair - seen.limit))
         elif exhausted:
             step = asks
-        cause = f"throttled in {throttled:.0%} of its periods"
-        if seen.demand.dry:
-            cause = "its quota will not do for the period under way"
         if exhausted:
             cause += f", {'below' if below else 'above'} its fair share, and the pool is empty"
         rule = "throttled" if not exhausted else "fair" if below else "exhausted"
@@ -151,6 +151,11 @@ class EscraRule:
         self._cut = _Mark(seen.limit, now)
         numbers = {"used_cores": window.mean_used / 1000, "peak_cores": window.peak_used / 1000}
         return Wish(target, "shrink", f"{unused / seen.limit:.0%} of its quota is unused", numbers)
+
+    def _level(self, seen: Seen) -> int:
+        """What it used in a burst before, with the headroom; 0 when that is not much above its limit."""
+        peak = max(self._peaks)
+        return min(ceil(peak * (1 + self._s.headroom)), seen.ceiling) if peak > seen.limit * LEAST_RISE else 0
 
     def _remember_peak(self, used: float, now: float) -> None:
         age_s, (before, latest) = now - self._half_at, self._peaks
