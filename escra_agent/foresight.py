@@ -14,36 +14,37 @@ NEAR_USEC, FAR_USEC = 10_000, 20_000
 DRY: Final = 0.97
 # So late in a period help comes with the next one anyhow.
 LEAST_LEFT_USEC = 8_000
-# A wish that the controller could not meet stands as long there.
+# Said so often about a quota, once in a period: the controller may have been waiting for another order to be
+# carried out.  Then it knows, and a wish that it cannot meet stands so long.
+SAID_AT_MOST = 2
 SAY_AGAIN_USEC = 500_000
 
 
 class Foresight:
     """One per container that is looked at.  ``due_usec`` is when it wants the next reading."""
 
-    __slots__ = ("_base_usec", "_began_usec", "_last", "_said_at", "_said_usec", "due_usec")
+    __slots__ = ("_base_usec", "_began_usec", "_last", "_said", "_times_said", "due_usec")
 
     def __init__(self) -> None:
         self._last: Counters | None = None
         # Used before the present period began, and when that was.
         self._base_usec = 0.0
         self._began_usec = 0.0
-        # The quota that was last said not to do.
-        self._said_usec: int | None = None
-        self._said_at = 0
+        # When it was last said that the quota will not do, and how often of this quota.
+        self._said: Counters | None = None
+        self._times_said = 0
         self.due_usec = 0
 
     def look(self, now: Counters) -> bool:
-        """Whether it is to be said that the quota will not do for this period, or did not for the last.
-
-        Once for each quota.
-        """
-        short = self._short(now)
-        if not short or (
-            now.limit.quota_usec == self._said_usec and now.time_usec - self._said_at < SAY_AGAIN_USEC
-        ):
+        """Whether it is to be said that the quota will not do for this period, or did not for the last."""
+        if not self._short(now):
             return False
-        self._said_usec, self._said_at = now.limit.quota_usec, now.time_usec
+        said = self._said
+        if said is None or said.limit != now.limit or now.time_usec - said.time_usec >= SAY_AGAIN_USEC:
+            self._times_said = 0
+        elif self._times_said >= SAID_AT_MOST or said.nr_periods == now.nr_periods:
+            return False
+        self._said, self._times_said = now, self._times_said + 1
         return True
 
     def _short(self, now: Counters) -> bool:
