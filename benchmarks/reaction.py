@@ -4,6 +4,8 @@
 reads their counters every half millisecond: the clock starts when nr_throttled has grown (the end of the
 period that was cut short) and stops when a higher quota is in force.
 
+``demand_to_relief_ms``: see relief.py.
+
 ``attach_ms``: labelled containers are started on a Docker Engine of the benchmark's own; from the time stamp
 in Docker's start event to the first limit in the container's cgroup.
 
@@ -23,6 +25,7 @@ from typing import Any
 
 from benchmarks.numbers import summary_ms
 from benchmarks.pair import running_pair
+from benchmarks.relief import demand_to_relief
 from benchmarks.speaker import Speaker
 from escra_agent.cgroupfs import Cgroup
 from escra_agent.errors import CgroupGone
@@ -44,12 +47,14 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     with controllers_enabled(hierarchy):
         say("throttle to relief")
         relief = _relief(hierarchy, 20 if quick else 250, 120.0)
+        demand = demand_to_relief(hierarchy, 8 if quick else 60, 60.0, say)
         say("attach")
         attach = _attach(hierarchy, 5 if quick else 60)
         say("the controller's own share")
         share = _controller_share(20 if quick else 300)
     return {
         "throttle_to_relief_ms": summary_ms(relief),
+        "demand_to_relief_ms": demand,
         "attach_ms": summary_ms(attach),
         "controller_ms": summary_ms(share),
     }

@@ -16,6 +16,7 @@ from escra_agent.fallback import Fallback
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.keeper import Keeper
 from escra_agent.link import Link, Order
+from escra_agent.lookout import Lookout
 from escra_agent.memorycut import Cutter
 from escra_agent.memorykeeper import MemoryKeeper
 from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
@@ -93,6 +94,7 @@ class Agent:
             observing=config.mode == "observe",
         )
         self._keeper = Keeper(self._roster, self._send)
+        self._lookout = Lookout(self._roster, self._keeper)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
         self._resting = Resting(self._roster.tracked)
         self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
@@ -115,6 +117,7 @@ class Agent:
         self._ticker = Ticker(config.interval)
         self._watchdog = Watchdog()
         self._boundary_wanted = asyncio.Event()
+        self._lookout_wanted = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._docker_known = asyncio.Event()
         # By container: the one under way, and the last order given meanwhile.
@@ -137,6 +140,7 @@ class Agent:
                 tasks.create_task(on_signals(self._reload_wanted.set))
                 tasks.create_task(self._tick())
                 tasks.create_task(self._write_at_boundaries())
+                tasks.create_task(self._look_out())
                 tasks.create_task(self._cgroups.run())
                 tasks.create_task(self._follow_docker())
                 tasks.create_task(self._reload())
@@ -185,6 +189,9 @@ class Agent:
             self._resting.settle()
             gone = self._keeper.gone + self._memory.gone
             self._keeper.gone, self._memory.gone = [], []
+            if self._config.alarms and self._lookout.watch(self._keeper.brisk):
+                self._lookout_wanted.set()
+            self._keeper.brisk = []
             for tracked in gone:
                 await self._roster.detach(tracked)
             self._watchdog.ping(now)
@@ -201,6 +208,14 @@ class Agent:
             await asyncio.sleep(BOUNDARY_POLL_S)
             if not self._keeper.poll_boundaries():
                 self._boundary_wanted.clear()
+
+    async def _look_out(self) -> None:
+        while True:
+            await self._lookout_wanted.wait()
+            if (wait_s := self._lookout.look()) is None:
+                self._lookout_wanted.clear()
+            else:
+                await asyncio.sleep(wait_s)
 
     async def _follow_docker(self) -> None:
         if self._config.docker.enabled:

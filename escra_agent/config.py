@@ -75,13 +75,14 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``interval`` in seconds.  ``plaintext`` allows a controller off loopback without TLS.
 
     Of several controllers listed, the agent follows the one that leads.  ``mode`` observe: nothing is
-    written to any container of this host.
+    written to any container of this host.  ``alarms``: whose quota will not do is told within the period.
     """
 
     controller: Addresses = Addresses([Address("127.0.0.1:7737")])
     host: Title = ""
     interval: Annotated[float, Meta(ge=0.01, le=10)] = 0.1
     mode: Literal["auto", "observe"] = "auto"
+    alarms: bool = True
     state_dir: str = ""
     plaintext: bool = False
     tls: TlsConfig | None = None

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 # A container that cannot be read is looked at in every tick, but spoken of only so often.
 TROUBLE_EVERY_S = 60.0
+# Who uses this part of its quota may soon want more of it.
+BRISK = 0.5
 
 
 class Keeper:
@@ -44,6 +46,7 @@ class Keeper:
         self._send = send
         self._seldom = Seldom(TROUBLE_EVERY_S)
         self.gone: list[Tracked] = []
+        self.brisk: list[Tracked] = []
         self.drift_repairs = 0
         self.writes = 0
         self.refill_usec = 0
@@ -51,7 +54,10 @@ class Keeper:
     # ---- each tick -----------------------------------------------------------------
 
     def tick(self) -> None:
-        """Containers that turn out to be gone are collected in ``gone``; the others are not held up."""
+        """Containers that turn out to be gone are collected in ``gone``; the others are not held up.
+
+        In ``brisk`` are those that used much of their quota, or were throttled.
+        """
         samples: list[Sample] = []
         for tracked in self._roster.awake():
             try:
@@ -71,6 +77,8 @@ class Keeper:
         tracked.idle = counters.usage_usec == last.usage_usec
         if not (tracked.idle and counters.nr_periods == last.nr_periods):
             tracked.moved_usec = counters.time_usec
+        if not tracked.idle and _brisk(last, counters):
+            self.brisk.append(tracked)
         tracked.last = counters
         if look:
             if (limit := tracked.plan.repair(counters.limit, tracked.original)) is not None:
@@ -91,7 +99,11 @@ class Keeper:
                 reason=f"somebody set {describe(found)}; now {describe(in_force)} again",
             )
 
-    def _sample(self, tracked: Tracked, c: Counters) -> Sample:
+    def alarm(self, tracked: Tracked, counters: Counters) -> None:
+        """Its quota will not do: the controller hears of it before the period is over."""
+        self._send(Samples([self._sample(tracked, counters, dry=True)]))
+
+    def _sample(self, tracked: Tracked, c: Counters, *, dry: bool = False) -> Sample:
         return Sample(
             tracked.key,
             c.time_usec,
@@ -101,6 +113,7 @@ class Keeper:
             c.throttled_usec,
             tracked.cgroup.writes,
             tracked.plan.obeyed_rev,
+            dry,
         )
 
     # ---- orders --------------------------------------------------------------------
@@ -217,3 +230,12 @@ class Keeper:
         if tracked.plan.wanted is not None:
             tracked.plan.wrote(in_force)
         return Ack(tracked.key, tracked.plan.rev, in_force, str(error)[:1000])
+
+
+def _brisk(last: Counters, now: Counters) -> bool:
+    """Whether one more burst like this one, or a somewhat larger one, may use up the quota."""
+    quota, elapsed = now.limit.quota_usec, now.time_usec - last.time_usec
+    if quota is None:
+        return False
+    used, allowed = (now.usage_usec - last.usage_usec) * now.limit.period_usec, quota * elapsed
+    return now.nr_throttled != last.nr_throttled or used > BRISK * allowed

@@ -161,6 +161,7 @@ class Sample(_Wire, frozen=True, gc=False):
 
     ``writes`` counts our own quota writes so far and ``rev`` is the last one's revision:
     a write refills the quota (K3) and hides throttling (K4), so the reader must know of it.
+    ``dry``: read between two ticks, because the quota will not do for the period under way.
     """
 
     key: Key
@@ -171,6 +172,7 @@ class Sample(_Wire, frozen=True, gc=False):
     throttled_usec: Count
     writes: Count
     rev: Count
+    dry: bool = False
 
 
 class Samples(_Wire, frozen=True, tag="samples"):

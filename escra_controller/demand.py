@@ -39,12 +39,18 @@ class Demand:
     from the agent's own, which is what divides its counters honestly.
     """
 
-    __slots__ = ("_active_at", "_intervals", "_keep_s", "_least", "_previous")
+    __slots__ = ("_active_at", "_alarm", "_alarms", "_intervals", "_keep_s", "_least", "_previous", "dry")
 
-    def __init__(self, keep_s: float = KEEP_S, least: int = KEPT) -> None:
-        """``keep_s`` is how far ``window`` looks back at most, ``least`` the most that is averaged."""
+    def __init__(self, keep_s: float = KEEP_S, least: int = KEPT, *, alarms: bool = False) -> None:
+        """``keep_s`` is how far ``window`` looks back at most, ``least`` the most that is averaged.
+
+        With ``alarms`` it is ``dry`` from a sample that says so to the next one; without it ignores them.
+        """
         self._keep_s = keep_s
         self._least = least
+        self._alarms = alarms
+        self._alarm: Sample | None = None  # since the last tick
+        self.dry = False
         self._previous: Sample | None = None
         self._intervals: list[Interval] = []
         self._active_at: float | None = None
@@ -57,17 +63,25 @@ class Demand:
         """Take a sample; None for the first, and after counters went backwards.
 
         ``raised_by`` is the revision of the last order that raised the limit (see ``_throttled``).
+        An alarm is no interval, for the sample of the tick covers that time, too; but when it was answered,
+        what was throttled before it counts no more.
         """
+        if sample.dry:
+            self.dry = self._alarms and self._previous is not None
+            self._alarm = sample if self.dry else None
+            return self.latest if self.dry else None
+        alarm, self._alarm, self.dry = self._alarm, None, False
         previous, self._previous = self._previous, sample
         if previous is None or sample.time_usec <= previous.time_usec or _went_back(previous, sample):
             return None
-        raised = previous.rev != sample.rev == raised_by
+        base = alarm if alarm is not None and alarm.rev != sample.rev == raised_by else previous
+        raised = base.rev != sample.rev == raised_by
         elapsed_usec = sample.time_usec - previous.time_usec
         interval = Interval(
             now - elapsed_usec / 1e6,
             now,
             (sample.usage_usec - previous.usage_usec) * 1000 / elapsed_usec,
-            _throttled(previous, sample, raised=raised),
+            _throttled(base, sample, raised=raised),
             sample.rev,
             sample.nr_throttled - previous.nr_throttled,
             sample.throttled_usec - previous.throttled_usec,
@@ -103,14 +117,19 @@ class Demand:
         return self._intervals[-1].used if self._intervals else 0.0
 
     def throttled(self) -> float:
-        """The throttled ratio last seen."""
-        return self._intervals[-1].throttled if self._intervals else 0.0
+        """The throttled ratio last seen, or about to be."""
+        return self.mean_throttled(1)
 
     def mean_throttled(self, n: int) -> float:
-        """Mean throttled ratio of the last ``n`` intervals; missing ones count as not throttled."""
+        """Mean throttled ratio of the last ``n`` intervals; missing ones count as not throttled.
+
+        Who is dry will be throttled in all of the one under way.
+        """
         if n <= 0:
             return 0.0
-        return sum([interval.throttled for interval in self._intervals[-n:]]) / n
+        ended = n - self.dry
+        recent = self._intervals[-ended:] if ended else []
+        return (self.dry + sum([interval.throttled for interval in recent])) / n
 
     def ended_after(self, at: float) -> list[Interval]:
         """The intervals that ended after ``at``, oldest first; they go back ten seconds at most."""

@@ -103,7 +103,8 @@ class Membership:
         settings = self._settings
         if settings.name != "escra":
             return Demand()
-        return Demand(max(settings.shrink_window_s, NEED_WINDOW_S, HISTORY_S), max(settings.window, 3))
+        back_s = max(settings.shrink_window_s, NEED_WINDOW_S, HISTORY_S)
+        return Demand(back_s, max(settings.window, 3), alarms=True)
 
     def place(self, member: Member, out: list[Instruction], *, snapshot: bool = False) -> None:
         """Put a container where its labels, its mode and the configured applications say it belongs."""

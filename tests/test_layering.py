@@ -32,6 +32,7 @@ PURE = [
             "caps",
             "counters",
             "dockeranswers",
+            "foresight",
             "growth",
             "labels",
             "memoryplan",

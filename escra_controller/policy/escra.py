@@ -5,8 +5,9 @@ Growth, from the authors' talk (ICDCS 2022):
     q_i[t+1] = q_i[t] + mean_n(th_i) * Υ * (Ω - Σ_j q_j[t])
 
 Around it: a cut that causes throttling is undone at once (Autothrottle's rollback, K23), a level
-that once throttled is not cut to again while the work goes on, and a container that wakes
-up has its last working level back.
+that once throttled is not cut to again while the work goes on, a container that wakes up has its last
+working level back, and one that bursts as it did before goes to the level that it used then: the formula
+alone would give most of the pool to whoever throttles first, and the others would have to wait for it.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ LEAST_CUT = 0.02
 EXHAUSTED = 0.01
 # The formula halves what is left for ever; below this share of Ω the rest goes in one step.
 LEAST_STEP = 0.02
+# What it used in a burst before is gone back to at once when it is so many times the limit.
+LEAST_RISE = 1.2
 # What a throttled container asks others for when the pool is empty, as a share of Ω.
 APPETITE = 0.1
 
@@ -33,7 +36,7 @@ class _Mark:
 
 
 class EscraRule:
-    __slots__ = ("_cut", "_raised_at", "_s", "_tight", "_working")
+    __slots__ = ("_cut", "_half_at", "_peaks", "_raised_at", "_s", "_tight", "_working")
 
     def __init__(self, settings: Settings) -> None:
         self._s = settings
@@ -41,12 +44,17 @@ class EscraRule:
         self._tight: _Mark | None = None  # the highest limit that throttled lately
         self._working: int | None = None  # the limit before it fell idle
         self._raised_at = float("-inf")
+        # The most it used in the half of ``remember_s`` before this one, and in this one, which began then.
+        self._peaks = 0.0, 0.0
+        self._half_at = float("-inf")
 
     def decide(self, seen: Seen, now: float) -> Wish | None:
         latest = seen.demand.latest
         if latest is None:
             return None
-        if seen.sampled and latest.throttled:
+        if seen.sampled and not seen.demand.dry:
+            self._remember_peak(latest.used, now)
+        if seen.sampled and (latest.throttled or seen.demand.dry):
             return self._grow(seen, now)
         if self._working is not None:
             return self._wake(seen, now) if seen.sampled and latest.used * 2 >= seen.limit else None
@@ -76,10 +84,17 @@ class EscraRule:
         self._remember_tight(seen.limit, now)
         if (wake := self._wake(seen, now)) is not None:
             return wake
+        cause = f"throttled in {throttled:.0%} of its periods"
+        if seen.demand.dry:
+            cause = "its quota will not do for the period under way"
         cut, self._cut = self._cut, None
-        if cut and cut.limit > seen.limit and now - cut.at <= self._s.undo_s:
+        undone = cut.limit if cut and now - cut.at <= self._s.undo_s else 0
+        if (level := self._level(seen)) > undone:
+            self._raised_at = now
+            return Wish(level, "level", f"{cause}, below what it used in a burst before", numbers, True)
+        if undone > seen.limit:
             cause = "the last cut made it throttle, so the cut is undone"
-            return Wish(cut.limit, "undo", cause, numbers, throttled=True)
+            return Wish(undone, "undo", cause, numbers, throttled=True)
         if seen.limit >= seen.ceiling:
             cause = "throttled, but at its ceiling"
             return Wish(seen.limit, "ceiling", cause, numbers, throttled=True)
@@ -91,7 +106,6 @@ class EscraRule:
             step = max(step, min(asks, seen.fair - seen.limit))
         elif exhausted:
             step = asks
-        cause = f"throttled in {throttled:.0%} of its periods"
         if exhausted:
             cause += f", {'below' if below else 'above'} its fair share, and the pool is empty"
         rule = "throttled" if not exhausted else "fair" if below else "exhausted"
@@ -137,6 +151,17 @@ class EscraRule:
         self._cut = _Mark(seen.limit, now)
         numbers = {"used_cores": window.mean_used / 1000, "peak_cores": window.peak_used / 1000}
         return Wish(target, "shrink", f"{unused / seen.limit:.0%} of its quota is unused", numbers)
+
+    def _level(self, seen: Seen) -> int:
+        """What it used in a burst before, with the headroom; 0 when that is not much above its limit."""
+        peak = max(self._peaks)
+        return min(ceil(peak * (1 + self._s.headroom)), seen.ceiling) if peak > seen.limit * LEAST_RISE else 0
+
+    def _remember_peak(self, used: float, now: float) -> None:
+        age_s, (before, latest) = now - self._half_at, self._peaks
+        if age_s > self._s.remember_s / 2:
+            before, latest, self._half_at = latest if age_s < self._s.remember_s else 0.0, 0.0, now
+        self._peaks = before, max(latest, used)
 
     def _remember_tight(self, limit: int, now: float) -> None:
         tight = self._tight

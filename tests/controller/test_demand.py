@@ -65,3 +65,34 @@ def test_intervals_say_what_was_lost_and_since_when() -> None:
     assert (second.events, second.lost_usec) == (0, 0)
     assert demand.ended_after(0.2) == [second]
     assert demand.ended_after(0.3) == []
+
+
+def test_who_is_dry_will_be_throttled_until_a_tick_says_otherwise() -> None:
+    demand = Demand(alarms=True)
+    alarm = Sample(1, 230_000, 30_000, 2, 0, 0, 0, 0, dry=True)
+    assert demand.observe(alarm, 0.23) is None, "nothing is known to compare it with"
+    demand.observe(sample(1), 0.1)
+    seen = demand.observe(sample(2, usage=5_000), 0.2)
+    assert demand.observe(alarm, 0.23) is seen, "it is no interval"
+    assert (demand.dry, demand.throttled(), demand.mean_throttled(2)) == (True, 1.0, 0.5)
+    demand.observe(sample(3, usage=60_000), 0.3)
+    assert (demand.dry, demand.throttled(), demand.used()) == (False, 0.0, 550.0)
+
+
+def test_throttling_before_an_alarm_that_was_answered_counts_no_more() -> None:
+    for answered in (True, False):
+        demand = Demand(alarms=True)
+        demand.observe(sample(1), 0.1)
+        demand.observe(sample(2, usage=30_000), 0.2)
+        demand.observe(Sample(1, 310_000, 60_000, 3, 1, 40_000, 0, 0, dry=True), 0.31)
+        after = Sample(1, 330_000, 70_000, 3, 1, 40_000, 1, 7 if answered else 0)
+        demand.observe(after, 0.33, raised_by=7 if answered else 0)
+        assert demand.throttled() == (0.0 if answered else 1.0)
+
+
+def test_rules_that_have_no_use_for_alarms_hear_none() -> None:
+    demand = Demand()
+    demand.observe(sample(1), 0.1)
+    demand.observe(sample(2, usage=30_000), 0.2)
+    assert demand.observe(Sample(1, 210_000, 30_000, 2, 0, 0, 0, 0, dry=True), 0.21) is None
+    assert not demand.dry

@@ -100,6 +100,12 @@ class Chaos(RuleBasedStateMachine):
         if self.world.hosts[host].connected and kernel.info.key in self.world.hosts[host].kernels:
             self.world.move(host, kernel, app)
 
+    @rule(place=kernels)
+    def quota_will_not_do(self, place: tuple[str, Kernel]) -> None:
+        host, kernel = place
+        if self.world.hosts[host].connected:
+            self.world.alarm(host, kernel)
+
     @rule()
     def everything_arrives(self) -> None:
         self.world.settle()

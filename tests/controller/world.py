@@ -350,6 +350,10 @@ class World:
             memory.serial += 1
             self.ask(host, kernel, growth)
 
+    def alarm(self, host: str, kernel: Kernel) -> None:
+        """Its agent says between two ticks that its quota will not do."""
+        self.handle(SamplesArrived(host, [msgspec.structs.replace(self._sample(kernel), dry=True)]))
+
     def ask(self, host: str, kernel: Kernel, growth: int = 0) -> None:
         memory = kernel.memory
         seen = round(self.now * 1e6)

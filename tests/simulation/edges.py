@@ -23,6 +23,7 @@ import psutil
 import escra_agent.app
 import escra_agent.dialing
 import escra_agent.guarding
+import escra_agent.lookout
 import escra_agent.memorykeeper
 import escra_agent.originals
 import escra_agent.resting
@@ -288,6 +289,7 @@ def install() -> None:
         OriginalsStore=_Originals,
         BOOT_ID=_BootId(),
     )
+    _replace(escra_agent.lookout, LEAST_S=0.02)
     _replace(escra_agent.originals, write_atomically=_write_atomically)
     _replace(escra_agent.standing, write_atomically=_write_atomically)
     _replace(escra_agent.sources, DockerWatcher=_Docker)

@@ -27,7 +27,7 @@ from escra_controller.rounds import Round
 from escra_controller.state import limit_millicores
 from tests.simulation.scenario import LEASE_S, LEASES, make
 
-SEEDS = 600
+SEEDS = 1000
 Seam = tuple[Any, str, Callable[[Any], Any]]
 
 

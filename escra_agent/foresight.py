@@ -1,0 +1,70 @@
+"""When a container is about to run out of quota, from readings within its periods.  Pure.
+
+The kernel says that a period was cut short when it is over; the time used is live (K5).  So what was used
+since the period began, and how fast, says beforehand whether the quota will do.
+"""
+
+from typing import Final
+
+from escra_agent.counters import Counters
+
+# Who may run out soon is looked at again after the shorter time.
+NEAR_USEC, FAR_USEC = 10_000, 20_000
+# What is left of a quota then may be nothing: processors keep up to a slice of it for themselves (K2).
+DRY: Final = 0.97
+# So late in a period help comes with the next one anyhow.
+LEAST_LEFT_USEC = 8_000
+# Said so often about a quota, once in a period: the controller may have been waiting for another order to be
+# carried out.  Then it knows, and a wish that it cannot meet stands so long.
+SAID_AT_MOST = 2
+SAY_AGAIN_USEC = 500_000
+
+
+class Foresight:
+    """One per container that is looked at.  ``due_usec`` is when it wants the next reading."""
+
+    __slots__ = ("_base_usec", "_began_usec", "_last", "_said", "_times_said", "due_usec")
+
+    def __init__(self) -> None:
+        self._last: Counters | None = None
+        # Used before the present period began, and when that was.
+        self._base_usec = 0.0
+        self._began_usec = 0.0
+        # When it was last said that the quota will not do, and how often of this quota.
+        self._said: Counters | None = None
+        self._times_said = 0
+        self.due_usec = 0
+
+    def look(self, now: Counters) -> bool:
+        """Whether it is to be said that the quota will not do for this period, or did not for the last."""
+        if not self._short(now):
+            return False
+        said = self._said
+        if said is None or said.limit != now.limit or now.time_usec - said.time_usec >= SAY_AGAIN_USEC:
+            self._times_said = 0
+        elif self._times_said >= SAID_AT_MOST or said.nr_periods == now.nr_periods:
+            return False
+        self._said, self._times_said = now, self._times_said + 1
+        return True
+
+    def _short(self, now: Counters) -> bool:
+        last, self._last = self._last, now
+        self.due_usec = now.time_usec + NEAR_USEC
+        quota, elapsed = now.limit.quota_usec, now.time_usec - (last.time_usec if last else 0)
+        if last is None or quota is None or elapsed <= 0:
+            self._base_usec, self._began_usec = now.usage_usec, now.time_usec
+            return False
+        if now.nr_periods != last.nr_periods:
+            # Somewhere in between: of what was used since, half is of the period before.
+            self._base_usec = (last.usage_usec + now.usage_usec) / 2
+            self._began_usec = now.time_usec - min(elapsed, now.limit.period_usec) / 2
+        rate = (now.usage_usec - last.usage_usec) / elapsed
+        used = now.usage_usec - self._base_usec
+        left_usec = self._began_usec + now.limit.period_usec - now.time_usec
+        if used + rate * 2 * FAR_USEC < quota:
+            self.due_usec = now.time_usec + FAR_USEC
+        if now.nr_throttled != last.nr_throttled:
+            return True
+        if left_usec < LEAST_LEFT_USEC:
+            return False
+        return used >= DRY * quota or (used + rate * NEAR_USEC >= quota and used + rate * left_usec > quota)
