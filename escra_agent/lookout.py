@@ -11,7 +11,7 @@ from escra_common.errors import EscraError
 
 # Bursts come again: so long after the last one a container is still looked at.
 WATCH_USEC = 5_000_000
-# With many to look at the turns come further apart: their cost has a bound, about a twentieth of a processor.
+# With many to look at the turns come further apart, so that their cost has a bound.
 LEAST_S = NEAR_USEC / 1e6
 PER_CONTAINER_S = 0.0005
 

@@ -90,6 +90,19 @@ def test_a_cut_that_hurts_is_undone_at_once() -> None:
     assert before is not None
 
 
+def test_who_bursts_as_before_goes_to_the_level_it_used_then() -> None:
+    """The formula would give it 80 % of what is free, and others that throttle would find nothing."""
+    w, (busy, _) = world(1500, 0, cpu=10_000)
+    w.run(5)
+    busy.want = 150
+    w.run(10)
+    assert busy.held < 400
+    busy.want = 1500
+    w.run(0.3)
+    assert "level" in w.rules(busy)
+    assert 1500 <= busy.held <= 1.2 * 1500
+
+
 def test_throttled_before_a_cut_is_written_it_gets_more_than_it_had() -> None:
     w, (busy, _) = world(500, 0)
     while busy.held == 1500:
