@@ -123,6 +123,7 @@ class Dialer:
             hosts=standing.hosts,
             hosts_epoch=standing.hosts_epoch,
             unmet=self.unmet,
+            several=len(self._addresses) > 1,
         )
         tls = self._credentials.context if self._credentials is not None else None
         try:

@@ -85,6 +85,7 @@ class Hello(_Wire, frozen=True, tag="hello"):
     ``hosts`` is how many there were by the last word of a controller that the agent obeyed, and
     ``hosts_epoch`` that one's leadership: who leads after it knows by that whether it has met all of them.
     ``unmet``: not all controllers that the agent knows of have heard of it yet.
+    ``several``: it knows of more than one, and may obey another while this one does not hear of it.
     """
 
     role: Literal["agent", "controller"]
@@ -103,6 +104,7 @@ class Hello(_Wire, frozen=True, tag="hello"):
     hosts: Count = 0
     hosts_epoch: Epoch = 0
     unmet: bool = False
+    several: bool = False
 
 
 class Container(_Wire, frozen=True, gc=False):

@@ -53,6 +53,8 @@ class Absence:
             # Whether it heard of a change of terms is not known: then it holds, as far as we count.
             if host.connected or host.terms is None or host.terms is not host.sent:
                 continue
+            if host.may_follow_another:
+                continue
             for terms in host.terms.apps:
                 over = host.heard_at + terms.lease_s * (1 + LEASE_DRIFT) + LEASE_MARGIN_S
                 if now > over and terms.app not in host.lapsed:

@@ -59,6 +59,11 @@ class Host:
     strange: bool = False
     unmet: bool = False
 
+    @property
+    def may_follow_another(self) -> bool:
+        """While it is away: then what it does is not what its terms with this controller say."""
+        return self.hello.several
+
 
 @dataclass(slots=True)
 class Member:

@@ -11,11 +11,13 @@ from tests.controller.world import MIB, Kernel, Memory, World, spec
 LEASE_S = 100
 
 
-def world_with(fallback: str, *, confirmed: bool = True) -> tuple[World, Kernel, Kernel]:
+def world_with(
+    fallback: str, *, confirmed: bool = True, several: bool = False
+) -> tuple[World, Kernel, Kernel]:
     """Two hosts whose containers hold most of the application; then ``away`` is parted from it."""
     world = World(spec(cpu=1000, memory=256 * MIB, cpu_min=100, fallback=fallback, lease_s=LEASE_S))
     for host in ("away", "here"):
-        world.join(host)
+        world.join(host, several=several)
     away = world.add("away", 2000, memory=Memory(used=32 * MIB, want=32 * MIB))
     here = world.add("here", 0, memory=Memory(used=1 * MIB, want=1 * MIB))
     world.run(5)
@@ -69,6 +71,16 @@ def test_who_never_said_that_it_has_the_terms_is_counted_for_ever() -> None:
     wait(world, 100 * LEASE_S)
     assert world.engine.apps["shop"].ledger.counted_on("away") == held
     assert here.held <= 1000 - held
+
+
+def test_who_may_have_gone_over_to_another_controller_is_counted_until_it_is_forgotten() -> None:
+    world, _, here = world_with("restore", several=True)
+    held = world.engine.apps["shop"].ledger.counted_on("away")
+    wait(world, 100 * LEASE_S)
+    assert world.engine.apps["shop"].ledger.counted_on("away") == held
+    world.handle(HostForgotten("away"))
+    world.run(3)
+    assert here.held > 1000 - held
 
 
 def test_terms_that_changed_while_it_was_away_are_not_counted_on() -> None:

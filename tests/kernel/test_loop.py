@@ -187,15 +187,17 @@ def test_a_limit_that_is_the_original_is_known_for_ours_after_both_were_killed(
     hierarchy: Hierarchy, cgroup: KernelCgroup
 ) -> None:
     """While it is taken for new, what it holds is counted by nobody."""
-    cgroup.open().write_limit(limit(0.4))
-    KernelMemory(hierarchy, cgroup.path).set_limit(64 << 20)
+    cpu, memory = cgroup.open(), KernelMemory(hierarchy, cgroup.path)
+    cpu.write_limit(limit(0.4))
+    memory.set_limit(64 << 20)
     own = f'[docker]\nenabled = false\n[[cgroup]]\npath = "{cgroup.path}"\napp = "shop"\nname = "c"\n'
     bounds = 'cpu_min = 0.4\nmemory_min = "64MiB"\nmemory_max = "64MiB"\n'
     with running_pair(CONTROLLER, own + bounds) as pair:
 
         def managed() -> bool:
-            row = pair.rows().get("c", {"cpu": {}, "memory": {"managed": False}})
-            return bool(row["cpu"].get("limit_cores") == 0.4 and row["memory"]["managed"])
+            """Not before both of ours are in the kernel: what came before them is nobody's to remember."""
+            ours = cpu.read_limit() != limit(0.4) and memory.limit() != 64 << 20
+            return ours and pair.rows().get("c", {}).get("state") == "managed"
 
         pair.wait_until(managed, "it has what it came with")
         for _ in range(2):
@@ -204,6 +206,7 @@ def test_a_limit_that_is_the_original_is_known_for_ours_after_both_were_killed(
             pair.start()
             pair.wait_until(managed, "it is managed again")
         assert (pair.folder / "controller.log").read_text().count("(newcomer)") == 2, "CPU and memory, once"
+    cpu.close()
 
 
 def test_whom_nobody_claims_after_a_kill_gets_its_original_back(scene: Scene) -> None:

@@ -24,7 +24,7 @@ from escra_controller.ledger import Entry, Ledger
 from escra_controller.membership import Membership
 from escra_controller.memoryallocator import MemoryAllocator
 from escra_controller.rounds import Round
-from escra_controller.state import limit_millicores
+from escra_controller.state import Host, limit_millicores
 from tests.simulation.scenario import LEASE_S, LEASES, make
 
 SEEDS = 1000
@@ -35,7 +35,7 @@ Seam = tuple[Any, str, Callable[[Any], Any]]
 class Plant:
     """``breaks`` says what goes wrong; a seam is an owner, a name in it, and what spoils it.
 
-    It is found by the first 600 seeds, of those the ones with its ``theme`` if it names one.
+    It is found by the first ``SEEDS``, of those the ones with its ``theme`` if it names one.
     """
 
     breaks: str
@@ -225,6 +225,11 @@ PLANTS = {
     "lease-ignored": Plant(
         "an agent that is alone for longer than its lease keeps the limits, which the controller counts on",
         ((Standing, "lapsed", _always([])),),
+        LEASES,
+    ),
+    "rival-forgotten": Plant(
+        "what a host holds that follows another leader by now is free for others when its lease is over",
+        ((Host, "may_follow_another", _property(lambda host: False)),),
         LEASES,
     ),
     "any-leader": Plant(

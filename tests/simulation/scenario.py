@@ -15,6 +15,9 @@ MIB = 1 << 20
 CALM_S, FAULTS_S = 1.5, 10.0
 # One seed in so many is about leases: it takes long to see one end.
 LEASES, LEASES_EVERY, LEASE_S = "leases", 40, 12
+# Of those, so many have a host that follows another leader meanwhile.
+RIVALS_EVERY = 3
+APART = (("h1", "c0"), ("h2", "c1"))
 # Of those about leaders, so many have a host that the standby has never met.
 STRANGERS_EVERY = 3
 
@@ -96,12 +99,18 @@ def _leases(seed: int, rng: Random) -> Scenario:
         steps.append(Step(round(rng.uniform(cut_at, end - 20), 3), what, ("h1", short)))
     if rng.random() < 0.2:
         steps.append(Step(round(rng.uniform(cut_at, end), 3), "kill_controller", ("c0", 0.5)))
+    rival = seed // LEASES_EVERY % RIVALS_EVERY == 0
+    if rival:
+        steps = [step for step in steps if step.what != "partition"]
+        steps += [Step(cut_at - 0.5, "sever", (host, away, end - cut_at)) for host, away in APART]
+        steps.append(Step(cut_at, "promote", ("c1",)))
     return Scenario(
         seed,
         LEASES,
         {"h1": rng.random() < 0.5, "h2": rng.random() < 0.5},
         {"shop": (rng.choice((600, 1000)), rng.choice((256, 512)) * MIB)},
         tuple(sorted(steps, key=lambda step: step.at)),
+        standby=rival,
         fallback=rng.choice(("floor", "restore")),
         faults_s=end,
     )
