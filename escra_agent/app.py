@@ -273,7 +273,7 @@ class Agent:
 
     def _snapshot(self) -> Iterable[Container]:
         for tracked in self._roster.tracked.values():
-            tracked.new_controller()
+            self._keeper.new_controller(tracked)
             yield tracked.describe()
 
     async def _obey(self, order: Order) -> None:

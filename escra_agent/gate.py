@@ -117,7 +117,7 @@ def _promised(tracked: Tracked, resource: Resource) -> int:
         wanted = tracked.memory.plan.wanted if tracked.memory else None
         return (wanted.max_bytes or 0) if wanted else 0
     plan = tracked.plan
-    return max(_charge(plan.wanted), _charge(plan.waiting.limit if plan.waiting else None))
+    return max(_charge(plan.stands_for), _charge(plan.waiting.limit if plan.waiting else None))
 
 
 def _charge(limit: CpuLimit | None) -> int:

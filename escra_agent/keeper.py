@@ -3,6 +3,7 @@ and the orders that come back."""
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import structlog
 
@@ -80,6 +81,7 @@ class Keeper:
         if not tracked.idle and _brisk(last, counters):
             self.brisk.append(tracked)
         tracked.last = counters
+        tracked.plan.saw(counters)
         if look:
             if (limit := tracked.plan.repair(counters.limit, tracked.original)) is not None:
                 self._repair(tracked, counters.limit, limit)
@@ -154,7 +156,6 @@ class Keeper:
                 self.gone.append(tracked)
                 continue
             except EscraError as error:
-                tracked.plan.waiting = None
                 self._send(Applied([self._refusal(tracked, error)]))
                 continue
             if limit is not None:
@@ -177,10 +178,11 @@ class Keeper:
 
     def lower(self, tracked: Tracked, cpu_milli: int) -> None:
         """Nobody gives orders any more: down to this, if it is managed and has more."""
-        held = tracked.plan.wanted
+        held = tracked.plan.stands_for
         if held is None or held.quota_usec is None or not tracked.ours:
             return
         tracked.plan.waiting = None
+        self._tidy(tracked)
         quota = quota_usec(max(cpu_milli, least_millicores(held.period_usec)), held.period_usec)
         if quota < held.quota_usec:
             self._write(tracked, CpuLimit(quota, held.period_usec, min(quota, held.burst_usec)))
@@ -192,6 +194,7 @@ class Keeper:
             return None
         if order.rev > tracked.plan.rev and (refusal := gate.cpu(tracked, order, now)) is not None:
             tracked.plan.refuse(order)
+            self._tidy(tracked)
             gate.say(tracked, refusal)
             in_force = tracked.plan.wanted or tracked.last.limit
             self._send(Applied([Ack(tracked.key, order.rev, in_force, refusal.text[:1000])]))
@@ -204,7 +207,8 @@ class Keeper:
         ranked = sorted(ready, key=lambda w: write_rank(w[0].last.limit, w[1], w[0].cgroup.depth))
         for tracked, limit in ranked:
             try:
-                acks.append(Ack(tracked.key, tracked.plan.rev, self._write(tracked, limit)))
+                in_force = self._write(tracked, limit)
+                acks.append(Ack(tracked.key, tracked.plan.rev, tracked.plan.stands_for or in_force))
                 tracked.plan.obeyed()
             except CgroupGone:
                 self.gone.append(tracked)
@@ -212,6 +216,17 @@ class Keeper:
                 acks.append(self._refusal(tracked, error))
         for start in range(0, len(acks), MAX_ITEMS):
             self._send(Applied(acks[start : start + MAX_ITEMS]))
+
+    def new_controller(self, tracked: Tracked) -> None:
+        """Another connection: see Tracked."""
+        tracked.new_controller()
+        with suppress(EscraError):  # the tick speaks of it
+            self._tidy(tracked)
+
+    def _tidy(self, tracked: Tracked) -> None:
+        """The rest of a period is no limit for the next one, whatever became of the order."""
+        if (limit := tracked.plan.left_over()) is not None:
+            self._write(tracked, limit)
 
     def _write(self, tracked: Tracked, limit: CpuLimit) -> CpuLimit:
         before = tracked.cgroup.writes
@@ -227,6 +242,7 @@ class Keeper:
             in_force = tracked.cgroup.read_limit()
         except EscraError:
             in_force = tracked.last.limit
+        tracked.plan.waiting = None
         if tracked.plan.wanted is not None:
             tracked.plan.wrote(in_force)
         return Ack(tracked.key, tracked.plan.rev, in_force, str(error)[:1000])

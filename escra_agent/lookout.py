@@ -48,7 +48,8 @@ class Lookout:
     def _look_at(self, tracked: Tracked, foresight: Foresight) -> None:
         try:
             counters = tracked.cgroup.read(tracked.plan.wanted)
-            if foresight.look(counters):
+            tracked.plan.saw(counters)
+            if foresight.look(counters._replace(limit=tracked.plan.stands_for or counters.limit)):
                 self._keeper.alarm(tracked, counters)
         except CgroupGone:
             self._keeper.gone.append(tracked)

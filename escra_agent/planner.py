@@ -3,11 +3,15 @@
 Every write of a quota refills it (K3) and hides throttling (K4).  So a limit is written only
 when it changes; an aligned order waits for the period boundary, where the refill finds
 nothing used; and what somebody else wrote is put right once per tick.
+
+Where it is known what is used of a period, it need not be waited for: the quota that is ordered, less what is
+used, is written for the rest of the period, and the whole of it at the boundary.
 """
 
 from dataclasses import dataclass, replace
 
 from escra_agent.counters import Counters
+from escra_agent.perioduse import PeriodUse, Used
 from escra_common.messages import CpuLimit, CpuOrder
 from escra_common.units import MIN_QUOTA_USEC, quota_usec
 
@@ -18,6 +22,12 @@ PATIENCE_PERIODS = 1.5
 # but not for ever on a machine that is busy all the time.
 PUNCTUAL_S = 0.006
 MOST_BOUNDARIES = 4
+# A processor may hold so much of a quota that it has not used yet (K2), and keeps it through a refill.
+SLICE_USEC = 5_000
+# The rest of a period is not worth a write when it is less than this, or, of a cut, than this share of
+# the new quota: it is not to be throttled by a cut that could wait.
+LEAST_REST_USEC = 2_000
+LEAST_CUT_REST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +55,27 @@ class Plan:
         self.wanted = held
         self.waiting: Waiting | None = None
         self.rev = self.obeyed_rev = 0
+        self._use = PeriodUse()
+        # The limit of which ``wanted`` is what it leaves for the rest of the period.
+        self._rest_of: CpuLimit | None = None
+
+    @property
+    def stands_for(self) -> CpuLimit | None:
+        """The limit of this period; part of it may have been used before what is in force was written."""
+        return self._rest_of or self.wanted
+
+    def saw(self, counters: Counters) -> None:
+        """A reading, whatever it was for."""
+        self._use.saw(counters)
 
     def new_controller(self) -> None:
         """Another connection, another order book: what was still waiting is void."""
         self.waiting = None
         self.rev = self.obeyed_rev = 0
+
+    def left_over(self) -> CpuLimit | None:
+        """What to write when the rest of a period is in force and nothing waits any more for its end."""
+        return self._rest_of if self.waiting is None else None
 
     def take(self, order: CpuOrder, counters: Counters, now: float, *, idle: bool) -> CpuLimit | None:
         """The limit to write now, or None when it must wait or is out of date.
@@ -66,7 +92,7 @@ class Plan:
         self.waiting = None
         if order.aligned and not idle:
             self.waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, now)
-            return None
+            return self._rest(limit, counters)
         return limit
 
     def refuse(self, order: CpuOrder) -> bool:
@@ -78,18 +104,22 @@ class Plan:
         return True
 
     def due(self, counters: Counters, now: float) -> CpuLimit | None:
-        """The waiting limit, once its time has come; ask again every few milliseconds."""
+        """The waiting limit, once its time has come; ask again every few milliseconds.
+
+        While it goes on waiting, it is but what it leaves for the rest of this period.
+        """
         waiting = self.waiting
         if waiting is None:
             return None
         if counters.nr_periods != waiting.nr_periods:
             late = now - waiting.looked_at > PUNCTUAL_S and waiting.missed + 1 < MOST_BOUNDARIES
-            ready, missed = not late, waiting.missed + 1
+            # What was the rest of a period is too little for a whole one.
+            ready, missed = not late or self._rest_of is not None, waiting.missed + 1
         else:
             patience_s = PATIENCE_PERIODS * waiting.limit.period_usec / 1e6
             if now - waiting.since < patience_s:
                 self.waiting = replace(waiting, looked_at=now)
-                return None
+                return self._rest(waiting.limit, counters) if self._rest_of != waiting.limit else None
             ready, missed = counters.usage_usec == waiting.usage_usec, waiting.missed
         self.waiting = None
         if ready:
@@ -97,9 +127,20 @@ class Plan:
         self.waiting = Waiting(waiting.limit, counters.nr_periods, counters.usage_usec, now, now, missed)
         return None
 
+    def _rest(self, limit: CpuLimit, counters: Counters) -> CpuLimit | None:
+        """What ``limit`` leaves of this period; None where that is not known well enough to be of use."""
+        used, held = self._use.saw(counters), self.stands_for
+        left_usec = _left_usec(held, limit, used) if held is not None and used is not None else None
+        if left_usec is None:
+            return None
+        self._rest_of = limit
+        return CpuLimit(left_usec, limit.period_usec)
+
     def wrote(self, in_force: CpuLimit) -> None:
         """What the kernel held after our write."""
         self.wanted = in_force
+        if self.waiting is None:
+            self._rest_of = None
 
     def obeyed(self) -> None:
         """The last order was written: what is seen from now on belongs to it."""
@@ -132,6 +173,20 @@ def told_apart(limit: CpuLimit, original: CpuLimit) -> CpuLimit:
     if limit != original or quota_usec is None or quota_usec <= MIN_QUOTA_USEC:
         return limit
     return CpuLimit(quota_usec - 1, limit.period_usec, min(limit.burst_usec, quota_usec - 1))
+
+
+def _left_usec(held: CpuLimit, limit: CpuLimit, used: Used) -> int | None:
+    """What a write in the middle of a period may hand out, so that it amounts to ``limit`` in all.
+
+    With a burst (K8) what it hands out does not follow from the quotas.
+    """
+    before, after = held.quota_usec, limit.quota_usec
+    if before is None or after is None or held.burst_usec or limit.burst_usec:
+        return None
+    unused = max(0, before - used.at_least)
+    left = after - used.at_most - min(SLICE_USEC, unused)
+    least = unused if after > before else int(LEAST_CUT_REST * after)
+    return left if left >= max(least, LEAST_REST_USEC) else None
 
 
 def _same_share(a: CpuLimit, b: CpuLimit) -> bool:

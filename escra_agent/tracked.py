@@ -176,7 +176,7 @@ class Tracked:
             cgroup=self.cgroup.path,
             mode=self.mode,
             original=self.original,
-            in_force=self.plan.wanted or self.last.limit,
+            in_force=self.plan.stands_for or self.last.limit,
             managed=self.plan.wanted is not None,
             weight=labels.weight,
             cpu_min_milli=self.caps.least(labels, "cpu"),

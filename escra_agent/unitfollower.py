@@ -117,7 +117,7 @@ class UnitFollower:
             plan = self._plans[unit] = UnitPlan()
         memory = tracked.memory
         wish = properties(
-            tracked.plan.wanted,
+            tracked.plan.stands_for,
             memory.plan.wanted if memory else None,
             tracked.original,
             memory.original if memory else None,

@@ -1,3 +1,5 @@
+import pytest
+
 from escra_agent.counters import Counters
 from escra_agent.planner import Plan, told_apart
 from escra_common.messages import CpuLimit, CpuOrder
@@ -99,6 +101,85 @@ def test_a_newer_order_replaces_one_that_waits() -> None:
     plan.take(order(1, 300, aligned=True), counters(7), 10.0, idle=False)
     assert plan.take(order(2, 800), counters(7), 10.0, idle=False) == CpuLimit(80_000, 100_000)
     assert plan.waiting is None
+
+
+# ---- the rest of a period ----------------------------------------------------------
+
+
+def working(quota_usec: int, used_usec: int, burst_usec: int = 0) -> tuple[Plan, Counters]:
+    """A container that was looked at as its period began, and now; what it has used since is known."""
+    limit = CpuLimit(quota_usec, 100_000, burst_usec)
+    plan = Plan(limit)
+    plan.saw(counters(6, 100_000, limit))
+    plan.saw(counters(7, 100_000, limit))
+    return plan, counters(7, 100_000 + used_usec, limit)
+
+
+def write(plan: Plan, limit: CpuLimit | None) -> CpuLimit:
+    """As the agent does."""
+    assert limit is not None
+    plan.wrote(limit)
+    plan.obeyed()
+    return limit
+
+
+def test_who_has_used_up_its_quota_gets_the_rest_of_a_higher_one_at_once() -> None:
+    plan, now = working(10_000, used_usec=10_000)
+    given = write(plan, plan.take(order(1, 250, aligned=True), now, 10.0, idle=False))
+    assert given == CpuLimit(15_000, 100_000), "10 ms are used of 25"
+    assert plan.stands_for == CpuLimit(25_000, 100_000)
+    assert plan.obeyed_rev == 1
+    assert plan.due(counters(7, 115_000, given), 10.01) is None
+    assert write(plan, plan.due(counters(8, 125_000, given), 10.012)) == CpuLimit(25_000, 100_000)
+    assert plan.stands_for == plan.wanted
+    assert plan.left_over() is None
+
+
+def test_a_cut_leaves_what_is_not_used_of_the_lower_quota() -> None:
+    plan, now = working(80_000, used_usec=5_000)
+    given = write(plan, plan.take(order(1, 400, aligned=True), now, 10.0, idle=False))
+    assert given == CpuLimit(30_000, 100_000), "5 ms are used, and 5 may be in the hands of a processor"
+
+
+@pytest.mark.parametrize(
+    ("quota_usec", "used_usec", "burst_usec", "milli"),
+    [
+        pytest.param(80_000, 25_000, 0, 400, id="a cut that would leave less than half"),
+        pytest.param(80_000, 60_000, 0, 400, id="a cut below what is used"),
+        pytest.param(30_000, 10_000, 0, 330, id="a raise that would leave less than there is"),
+        pytest.param(10_000, 10_000, 0, 115, id="a raise that is not worth it"),
+        pytest.param(10_000, 10_000, 5_000, 250, id="a burst"),
+    ],
+)
+def test_else_it_waits_for_the_boundary(quota_usec: int, used_usec: int, burst_usec: int, milli: int) -> None:
+    plan, now = working(quota_usec, used_usec, burst_usec)
+    assert plan.take(order(1, milli, aligned=True), now, 10.0, idle=False) is None
+    assert plan.waiting is not None
+
+
+def test_whose_period_was_not_seen_to_begin_waits_too() -> None:
+    limit = CpuLimit(10_000, 100_000)
+    plan = Plan(limit)
+    plan.saw(counters(6, 100_000, limit))
+    assert plan.take(order(1, 250, aligned=True), counters(7, 130_000, limit), 10.0, idle=False) is None
+
+
+def test_the_rest_of_a_period_is_never_the_limit_of_the_next_one() -> None:
+    plan, now = working(10_000, used_usec=10_000)
+    given = write(plan, plan.take(order(1, 250, aligned=True), now, 10.0, idle=False))
+    late = plan.due(counters(8, 125_000, given), 10.05)
+    assert late == CpuLimit(25_000, 100_000), "though nobody knows when it began"
+
+
+def test_nor_when_the_order_is_void() -> None:
+    plan, now = working(10_000, used_usec=10_000)
+    given = write(plan, plan.take(order(1, 250, aligned=True), now, 10.0, idle=False))
+    assert plan.take(order(2, 150, aligned=True), counters(7, 112_000, given), 10.01, idle=False) is None
+    plan.new_controller()
+    assert plan.left_over() == CpuLimit(25_000, 100_000), "which was acknowledged; the other was not"
+    write(plan, plan.left_over())
+    assert plan.left_over() is None
+    assert plan.wanted == CpuLimit(25_000, 100_000)
 
 
 def test_a_new_controller_voids_what_waits() -> None:
