@@ -121,10 +121,13 @@ class Keeper:
     # ---- orders --------------------------------------------------------------------
 
     def obey(self, orders: SetLimits) -> None:
-        """Write what may be written now, in the order the kernel accepts (K9), and acknowledge it."""
+        """Write what may be written now, in the order the kernel accepts (K9), and acknowledge it.
+
+        Of several orders for one container the last one counts.
+        """
         ready: list[tuple[Tracked, CpuLimit]] = []
         self._roster.gate.count("cpu")
-        for order in orders.orders:
+        for order in {order.key: order for order in orders.orders}.values():
             tracked = self._roster.tracked.get(order.key)
             if tracked is None:
                 continue
@@ -199,8 +202,7 @@ class Keeper:
             in_force = tracked.plan.wanted or tracked.last.limit
             self._send(Applied([Ack(tracked.key, order.rev, in_force, refusal.text[:1000])]))
             return None
-        counters = tracked.cgroup.read() if order.aligned else tracked.last
-        return tracked.plan.take(order, counters, now, idle=tracked.idle)
+        return tracked.plan.take(order, tracked.cgroup.read(), now, idle=tracked.idle)
 
     def _write_all(self, ready: Iterable[tuple[Tracked, CpuLimit]]) -> None:
         acks: list[Ack] = []
@@ -208,8 +210,10 @@ class Keeper:
         for tracked, limit in ranked:
             try:
                 in_force = self._write(tracked, limit)
-                acks.append(Ack(tracked.key, tracked.plan.rev, tracked.plan.stands_for or in_force))
-                tracked.plan.obeyed()
+                plan = tracked.plan
+                stands_for = plan.stands_for or in_force
+                acks.append(Ack(tracked.key, plan.rev, stands_for, extra_usec=plan.extra_usec))
+                plan.obeyed()
             except CgroupGone:
                 self.gone.append(tracked)
             except EscraError as error:

@@ -55,6 +55,8 @@ class Plan:
         self.wanted = held
         self.waiting: Waiting | None = None
         self.rev = self.obeyed_rev = 0
+        # What the write that was asked for last lets through beyond its limit, at most.
+        self.extra_usec = 0
         self._use = PeriodUse()
         # The limit of which ``wanted`` is what it leaves for the rest of the period.
         self._rest_of: CpuLimit | None = None
@@ -88,11 +90,12 @@ class Plan:
         period = counters.limit.period_usec
         quota = quota_usec(order.cpu_milli, period)
         burst = min(quota, order.burst_milli * period // 1000)
-        limit = CpuLimit(quota, period, burst)
+        limit, used = CpuLimit(quota, period, burst), self._use.saw(counters)
         self.waiting = None
         if order.aligned and not idle:
             self.waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, now)
-            return self._rest(limit, counters)
+            return self._rest(limit, used)
+        self.extra_usec = 0 if idle else _extra_usec(counters.limit, limit, used)
         return limit
 
     def refuse(self, order: CpuOrder) -> bool:
@@ -108,7 +111,7 @@ class Plan:
 
         While it goes on waiting, it is but what it leaves for the rest of this period.
         """
-        waiting = self.waiting
+        waiting, used = self.waiting, self._use.saw(counters)
         if waiting is None:
             return None
         if counters.nr_periods != waiting.nr_periods:
@@ -119,21 +122,22 @@ class Plan:
             patience_s = PATIENCE_PERIODS * waiting.limit.period_usec / 1e6
             if now - waiting.since < patience_s:
                 self.waiting = replace(waiting, looked_at=now)
-                return self._rest(waiting.limit, counters) if self._rest_of != waiting.limit else None
+                return self._rest(waiting.limit, used) if self._rest_of != waiting.limit else None
             ready, missed = counters.usage_usec == waiting.usage_usec, waiting.missed
         self.waiting = None
         if ready:
+            self.extra_usec = _extra_usec(counters.limit, waiting.limit, used)
             return waiting.limit
         self.waiting = Waiting(waiting.limit, counters.nr_periods, counters.usage_usec, now, now, missed)
         return None
 
-    def _rest(self, limit: CpuLimit, counters: Counters) -> CpuLimit | None:
+    def _rest(self, limit: CpuLimit, used: Used | None) -> CpuLimit | None:
         """What ``limit`` leaves of this period; None where that is not known well enough to be of use."""
-        used, held = self._use.saw(counters), self.stands_for
+        held = self.stands_for
         left_usec = _left_usec(held, limit, used) if held is not None and used is not None else None
         if left_usec is None:
             return None
-        self._rest_of = limit
+        self._rest_of, self.extra_usec = limit, 0
         return CpuLimit(left_usec, limit.period_usec)
 
     def wrote(self, in_force: CpuLimit) -> None:
@@ -183,10 +187,23 @@ def _left_usec(held: CpuLimit, limit: CpuLimit, used: Used) -> int | None:
     before, after = held.quota_usec, limit.quota_usec
     if before is None or after is None or held.burst_usec or limit.burst_usec:
         return None
-    unused = max(0, before - used.at_least)
-    left = after - used.at_most - min(SLICE_USEC, unused)
-    least = unused if after > before else int(LEAST_CUT_REST * after)
+    left = after - used.at_most - _in_hand_usec(before, used)
+    least = before - used.at_least if after > before else int(LEAST_CUT_REST * after)
     return left if left >= max(least, LEAST_REST_USEC) else None
+
+
+def _extra_usec(held: CpuLimit, limit: CpuLimit, used: Used | None) -> int:
+    """What was used of a period before a whole quota is handed out in it; who had no limit is forgiven."""
+    if held.quota_usec is None or limit.quota_usec is None:
+        return 0
+    if used is None or held.burst_usec or limit.burst_usec:
+        return limit.quota_usec
+    return min(limit.quota_usec, used.at_most + _in_hand_usec(held.quota_usec, used))
+
+
+def _in_hand_usec(quota_usec: int, used: Used) -> int:
+    """What a processor may have taken of the quota and not used yet; nothing for who does not run."""
+    return min(SLICE_USEC, max(0, quota_usec - used.at_least)) if used.at_most else 0
 
 
 def _same_share(a: CpuLimit, b: CpuLimit) -> bool:

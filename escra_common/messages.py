@@ -232,12 +232,17 @@ class OomKilled(_Wire, frozen=True, tag="oom-killed"):
 
 
 class Ack(_Wire, frozen=True, gc=False):
-    """What the kernel held after a write, read back; ``error`` says why it is not what was asked."""
+    """What the kernel held after a write, read back; ``error`` says why it is not what was asked.
+
+    While only what it leaves of the period was written, ``in_force`` is the whole limit, and another ack
+    follows when that is written.  ``extra_usec`` is what a write lets through beyond the limit, at most (K3).
+    """
 
     key: Key
     rev: Count
     in_force: CpuLimit
     error: Text = ""
+    extra_usec: Size = 0
 
 
 class Applied(_Wire, frozen=True, tag="applied"):

@@ -33,8 +33,8 @@ NEED_WINDOW_S = 0.3
 # A raise of less than this, and than this share of the limit, is not worth the write.
 LEAST_GROWTH_MILLI = 5
 LEAST_GROWTH = 0.03
-# What a write at a boundary still lets through, in millicore-seconds: the 2 ms until the agent
-# sees the boundary, on a few processors.
+# What a write at a boundary is expected to let through, in millicore-seconds, until its agent says what
+# it was: the use of the 2 ms until the boundary is seen, and what a processor may have taken (K2).
 ALIGNED_REFILL = 5
 # A raise at once is preferred to a larger one at the next boundary when it is at least this much.
 RELIEF = 1.25
@@ -73,7 +73,12 @@ class Allocator:
         Then something may have become free: ``settle`` is due, once for all that were read back together.
         """
         r.app.counted.add(r.app.ledger.counted, r.now)
-        if not r.app.ledger.acknowledge(member.key, ack.rev, self._held(r.app, member, ack)):
+        last = r.app.ledger.acknowledge(member.key, ack.rev, self._held(r.app, member, ack))
+        extra = ceil(min(ack.extra_usec, ack.in_force.quota_usec or 0) / 1000)
+        r.app.refills.came(member.key, extra, r.now, last=last)
+        if extra:
+            member.refilled.add(extra, r.now)
+        if not last:
             return False
         member.problem = ack.error
         if ack.error:
@@ -268,8 +273,7 @@ class Allocator:
             if target < wanted and target - before < _least_growth(before):
                 return
         rev = self._next_rev()
-        for recent in (r.app.refills, member.refills):
-            recent.add(refill, r.now)
+        r.app.refills.expect(member.key, refill)
         r.app.counted.add(r.app.ledger.counted, r.now)
         member.limits.add(before or 0, r.now)
         r.app.ledger.order(member.key, self.charge(target), rev)
@@ -293,29 +297,25 @@ class Allocator:
     def _within_refills(self, r: Round, member: Member, before: int, target: int) -> tuple[int, bool, int]:
         """How far a raise may go now, whether its write must wait for a boundary, and what it hands out.
 
-        A write hands out one fresh quota beside those the periods bring (K3), so the use in a
-        window is at most the limits in it plus the refills in it.  Both Ω and the container's own
-        ceiling must hold that sum, within the tolerance, for windows that begin before this write
-        (with the limits of then) and after it.  At a boundary a refill finds next to nothing used; what
-        refills before it added comes off the target until it is out of the window.
-        Cuts, which nobody waits for, are always put at a boundary.
+        A write hands out one fresh quota beside those the periods bring (K3): what was used of the period
+        before it, at most the old quota, comes on top.  So the use in a window is at most the limits in it
+        plus that.  Both Ω and the container's own ceiling must hold this sum, within the tolerance, for
+        windows that begin before this write (with the limits of then) and after it.  At a boundary a write
+        finds next to nothing used; what writes before it let through comes off the target until it is out of
+        the window.  Cuts, which nobody waits for, are always put at a boundary.
         """
         app, now = r.app, r.now
-        period_s = member.info.in_force.period_usec / 1e6
-        own = (1 + REFILL_TOLERANCE) * app.claim(member).want - member.refills.total(now)
+        own = (1 + REFILL_TOLERANCE) * app.claim(member).want - member.refilled.total(now)
+        own -= app.refills.expected(member.key)
         pool = (1 + REFILL_TOLERANCE) * app.spec.cpu - app.refills.total(now)
         others = app.ledger.counted - app.ledger[member.key].counted
         target = min(target, max(before, int(min(own, self._affordable(pool - others)))))
-        at_once = min(
-            own / (1 + period_s),
-            self._affordable((pool - others) / (1 + period_s)),
-            (own - member.limits.peak(now)) / period_s,
-            (pool - app.counted.peak(now)) / period_s,
-        )
-        # Some relief now is better than all of it a period later: the rest follows if it is needed.
-        if at_once >= min(target, RELIEF * before):
-            target = min(target, int(at_once))
-            return target, False, int(target * period_s)
+        used = ceil(before * member.info.in_force.period_usec / 1e6)
+        if member.limits.peak(now) + used <= own and app.counted.peak(now) + used <= pool:
+            at_once = int(min(own - used, self._affordable(pool - others - used)))
+            # Some relief now is better than all of it a period later: the rest follows if it is needed.
+            if at_once >= min(target, RELIEF * before):
+                return min(target, at_once), False, used
         return target, True, ALIGNED_REFILL
 
     def _failed(self, r: Round, member: Member, ack: Ack) -> None:

@@ -43,7 +43,7 @@ class Pools:
     def tick(self, apps: Iterable[App], now: float, out: list[Instruction]) -> None:
         for app in apps:
             r = self.round(app, now, out)
-            app.tidy()
+            app.tidy(now)
             self.cpu.tick(r)
             self.memory.tick(r)
             self._secure(r)

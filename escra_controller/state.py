@@ -15,6 +15,7 @@ from escra_controller.ledger import Ledger
 from escra_controller.memory import Memory
 from escra_controller.policy import Rule, Wish
 from escra_controller.recent import RecentPeak, RecentSum
+from escra_controller.refills import Refills
 from escra_controller.sharing import Claim, max_min
 
 DECISIONS_KEPT = 64
@@ -86,8 +87,8 @@ class Member:
     memory: Memory = field(default_factory=Memory)
     # The latest, oldest first.
     decisions: list[Decision] = field(default_factory=list)
-    # Millicore-seconds that our writes handed out, and the limits that were left behind.
-    refills: RecentSum = field(default_factory=RecentSum)
+    # Millicore-seconds that our writes let through beyond its limits, and the limits that were left behind.
+    refilled: RecentSum = field(default_factory=RecentSum)
     limits: RecentPeak = field(default_factory=RecentPeak)
 
     def keep(self, decision: Decision) -> None:
@@ -123,7 +124,7 @@ class App:
     memory_due: Due[MemberKey] = field(default_factory=Due)
     newcomers: dict[MemberKey, Member] = field(default_factory=dict)
     asking: dict[MemberKey, Member] = field(default_factory=dict)
-    refills: RecentSum = field(default_factory=RecentSum)
+    refills: Refills[MemberKey] = field(default_factory=Refills)
     counted: RecentPeak = field(default_factory=RecentPeak)
     # Since the controller began, also of containers that are gone: see Memory.
     oom_averted: int = 0
@@ -163,8 +164,9 @@ class App:
         for ledger in (self.ledger, self.memory):
             ledger.forget(key)
 
-    def tidy(self) -> None:
+    def tidy(self, now: float) -> None:
         """Who has been answered is not asked again."""
+        self.refills.lapse(lambda key: (entry := self.ledger.get(key)) is not None and entry.pending, now)
         if self.newcomers:
             self.newcomers = {key: m for key, m in self.newcomers.items() if _lacks_limit(m)}
         if self.asking:

@@ -153,9 +153,14 @@ class EscraRule:
         return Wish(target, "shrink", f"{unused / seen.limit:.0%} of its quota is unused", numbers)
 
     def _level(self, seen: Seen) -> int:
-        """What it used in a burst before, with the headroom; 0 when that is not much above its limit."""
+        """What it used in a burst before, with the headroom.
+
+        0 when that is not much above its limit, or more than the pool has: others would be cut for what
+        may not be needed this time.
+        """
         peak = max(self._peaks)
-        return min(ceil(peak * (1 + self._s.headroom)), seen.ceiling) if peak > seen.limit * LEAST_RISE else 0
+        level = min(ceil(peak * (1 + self._s.headroom)), seen.ceiling)
+        return level if peak > seen.limit * LEAST_RISE and level <= seen.limit + seen.free else 0
 
     def _remember_peak(self, used: float, now: float) -> None:
         age_s, (before, latest) = now - self._half_at, self._peaks

@@ -51,3 +51,25 @@ def test_an_order_for_a_cgroup_with_strange_files_is_refused_alone(tmp_path: Pat
     assert refusal.key == orders[1].key
     assert (sound / "cpu.max").read_text() == FREE
     roster.close()
+
+
+def stat(folder: Path, usage_usec: int, nr_periods: int) -> None:
+    text = f"usage_usec {usage_usec}\nnr_periods {nr_periods}\nnr_throttled 0\nthrottled_usec 0\n"
+    (folder / "cpu.stat").write_text(text)
+
+
+def test_of_two_orders_that_come_together_the_later_one_is_carried_out(tmp_path: Path) -> None:
+    """Else what is left of the period for the first would be acknowledged as the second."""
+    folder = folder_like_a_cgroup(tmp_path, "one")
+    keeper, roster, said = keeper_of(tmp_path, ["one"])
+    key = folder.stat().st_ino
+    keeper.obey(SetLimits([CpuOrder(key, 1, 500)]))
+    for usage_usec, nr_periods in ((1_000, 6), (2_000, 7), (3_000, 7)):
+        stat(folder, usage_usec, nr_periods)
+        keeper.tick()
+    said.clear()
+    keeper.obey(SetLimits([CpuOrder(key, 2, 300, 0, True), CpuOrder(key, 3, 600, 0, True)]))
+    acks = [ack for message in said if isinstance(message, Applied) for ack in message.acks]
+    assert [(ack.rev, ack.in_force.quota_usec, ack.extra_usec) for ack in acks] == [(3, 60_000, 0)]
+    assert (folder / "cpu.max").read_text() == "53000 100000", "2 ms are used, 5 may be in hand"
+    roster.close()

@@ -164,6 +164,20 @@ def test_whose_period_was_not_seen_to_begin_waits_too() -> None:
     assert plan.take(order(1, 250, aligned=True), counters(7, 130_000, limit), 10.0, idle=False) is None
 
 
+def test_what_a_write_lets_through_beyond_its_limit_is_what_was_used_before_it() -> None:
+    plan, now = working(10_000, used_usec=7_000)
+    write(plan, plan.take(order(1, 250), now, 10.0, idle=False))
+    assert plan.extra_usec == 7_000 + 3_000, "and what a processor may have in hand"
+    write(plan, plan.take(order(2, 400, aligned=True), counters(8, 110_000, now.limit), 10.0, idle=False))
+    assert plan.extra_usec == 0, "the rest of a period is no more than its limit leaves"
+    plan, now = working(10_000, used_usec=0)
+    write(plan, plan.take(order(1, 250), now, 10.0, idle=False))
+    assert plan.extra_usec == 0
+    unknown = Plan(now.limit)
+    write(unknown, unknown.take(order(1, 250), now, 10.0, idle=False))
+    assert unknown.extra_usec == 25_000
+
+
 def test_the_rest_of_a_period_is_never_the_limit_of_the_next_one() -> None:
     plan, now = working(10_000, used_usec=10_000)
     given = write(plan, plan.take(order(1, 250, aligned=True), now, 10.0, idle=False))

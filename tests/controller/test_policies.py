@@ -103,6 +103,24 @@ def test_nothing_is_known_without_samples() -> None:
     assert DecayingHistogram(1.0).percentile(0.9) == 0
 
 
+# ---- escra -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("free", "rule", "target"), [(3000, "level", 1650), (300, "throttled", None)])
+def test_the_level_of_a_burst_before_is_for_when_the_pool_has_it(
+    free: int, rule: str, target: int | None
+) -> None:
+    container = Container("escra", limit=2000)
+    container.step(1500)
+    container.run(50, used=200)
+    assert container.seen.limit < 1000
+    container.seen.free = free
+    wish = container.step(container.seen.limit, throttled=True)
+    assert wish is not None
+    assert wish.rule == rule
+    assert target is None or wish.target == pytest.approx(target, abs=1)
+
+
 # ---- VPA ---------------------------------------------------------------------------
 
 

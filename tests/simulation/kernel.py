@@ -1,11 +1,13 @@
 """A host's kernel: the cgroups of its containers, with the work in them.  They outlive the agent.
 
-What is kept is what matters to Escra: CPU counters that follow demand and quota (K3-K5 in outline: no
-refills), memory that is counted, dropped, waited for (v1, K11) and killed for (v2, K12-K14).
+What is kept is what matters to Escra: a CPU quota that is used up within each period, refilled by every
+write and at the next period's start, with the counters that follow (K3-K6); memory that is counted,
+dropped, waited for (v1, K11) and killed for (v2, K12-K14).
 Each limit is kept twice: as it is, and as Escra last wrote it, so that what a stranger wrote can be told
 from what we did.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -84,11 +86,14 @@ class Group:
     nr_throttled: int = 0
     throttled_usec: float = 0.0
     _counted_to: float = field(init=False)
+    _left_usec: float = 0.0
+    _throttled: bool = False
     _growing: bool = False
 
     def __post_init__(self) -> None:
         self.cpu_original, self.memory_original = self.cpu, self.memory
         self._counted_to = self.clockwork.now
+        self._refill()
 
     # ---- what is in force, for those who check -------------------------------------
 
@@ -115,21 +120,39 @@ class Group:
         """Bring the CPU counters up to now."""
         start, end = self._counted_to, self.clockwork.now
         self._counted_to = end
-        if self.demand <= 0 or end <= start:
+        if end <= start:
             return
-        quota = None if self.cpu.quota_usec is None else self.cpu.quota_usec * 1000 / self.cpu.period_usec
-        used = self.demand if quota is None else min(self.demand, quota)
-        self.usage_usec += used * (end - start) * 1000
-        if quota is None:
+        if self.cpu.quota_usec is None:
+            self.usage_usec += self.demand * (end - start) * 1000
             return
         period_s = self.cpu.period_usec / 1e6
         # Each group has a phase of its own (K6).
         phase = (self.key * 7919 % 100) / 100 * period_s
-        periods = int((end - phase) / period_s) - int((start - phase) / period_s)
-        self.nr_periods += periods
-        if self.demand > quota:
-            self.nr_throttled += periods
-            self.throttled_usec += (self.demand - quota) * (end - start) * 1000
+        first, last = (math.floor((at - phase) / period_s) for at in (start, end))
+        if self.demand <= 0:
+            if last > first:
+                self._refill()
+            return
+        for period in range(first + 1, last + 1):
+            boundary = min(phase + period * period_s, end)
+            self._work(boundary - start)
+            start = boundary
+            self.nr_periods += 1
+            self.nr_throttled += self._throttled
+            self._refill()
+        self._work(end - start)
+
+    def _work(self, seconds: float) -> None:
+        wanted = self.demand * seconds * 1000
+        used = min(wanted, self._left_usec)
+        self.usage_usec += used
+        self._left_usec -= used
+        if used < wanted:
+            self._throttled = True
+            self.throttled_usec += wanted - used
+
+    def _refill(self) -> None:
+        self._left_usec, self._throttled = float(self.cpu.quota_usec or 0), False
 
     def set_demand(self, milli: int) -> None:
         self.count()
@@ -144,6 +167,7 @@ class Group:
             raise LimitRejected(f"a quota of {limit.quota_usec} us for {self.name}")
         self.count()
         self.cpu = limit
+        self._refill()
         self._tell_watchers()
         self.cpu_writes += 1
         if ours:
