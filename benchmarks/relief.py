@@ -6,7 +6,7 @@ when that ends, so the moment at which a group of one thread ran out is told by 
 throttled time has grown, less the growth.  It was relieved when a higher quota is in force.
 
 ``ahead`` are raises that came before the quota was used up: nothing was lost, and they are not among the
-times.  ``without`` is the same load with ``alarms = false``.
+times; in ``all`` they are, as zero.  ``without`` is the same load with ``alarms = false``.
 """
 
 import sys
@@ -35,10 +35,13 @@ def demand_to_relief(
     hierarchy: Hierarchy, events: int, most_s: float, say: Callable[[str], None]
 ) -> dict[str, Any]:
     say("demand to relief, with alarms")
-    reliefs, ahead = _swinging(hierarchy, events, most_s, "true")
+    with_alarms = _summary(*_swinging(hierarchy, events, most_s, "true"))
     say("demand to relief, with ticks alone")
-    ticks, ticks_ahead = _swinging(hierarchy, events, most_s, "false")
-    return {**summary_ms(reliefs), "ahead": ahead, "without": {**summary_ms(ticks), "ahead": ticks_ahead}}
+    return {**with_alarms, "without": _summary(*_swinging(hierarchy, events, most_s, "false"))}
+
+
+def _summary(reliefs: list[float], ahead: int) -> dict[str, Any]:
+    return {**summary_ms(reliefs), "ahead": ahead, "all": summary_ms([*reliefs, *[0.0] * ahead])}
 
 
 def _swinging(hierarchy: Hierarchy, events: int, most_s: float, alarms: str) -> tuple[list[float], int]:
