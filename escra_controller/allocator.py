@@ -198,7 +198,7 @@ class Allocator:
         holdings = {
             # A share pays for the burst, too.
             m.key: Holding(
-                m.limit, max(app.claim(m).floor, self._affordable(fair[m.key])), self._need(m, r.now)
+                m.limit, max(app.claim(m).floor, self._affordable(fair[m.key])), self._need(app, m, r.now)
             )
             for m in r.reachable
             if m.state == "managed" and m.limit is not None and not app.ledger[m.key].pending
@@ -213,8 +213,13 @@ class Allocator:
                 self._order(r, member, limit, wish)
                 app.shared_at = r.now
 
-    def _need(self, member: Member, now: float) -> int:
-        """What it uses, as the last few ticks saw it, with the headroom a cut leaves."""
+    def _need(self, app: App, member: Member, now: float) -> int:
+        """What it uses, as the last few ticks saw it, with the headroom a cut leaves.
+
+        Who wishes for more needs all that it has, whatever was seen of it before.
+        """
+        if member.limit is not None and member.key in app.unmet:
+            return member.limit
         window = member.demand.window(now - NEED_WINDOW_S)
         used = window.peak_used if window else member.demand.used()
         return ceil(used * (1 + self._s.headroom))

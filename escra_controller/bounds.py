@@ -81,9 +81,8 @@ class Bounds:
         wanted = _bound_for(needed, omega)
         if not durable.covers(needed.most(_nearly(held, omega))):
             return self._request(host, wanted.most(durable))
-        if more == NOTHING and _twice(durable, wanted):
-            return self._request(host, wanted)
-        return None
+        lower = _lowered(durable, wanted)
+        return self._request(host, lower) if more == NOTHING and lower != durable else None
 
     def ask_for_all(self, altogether: Bound, omega: Bound) -> Bound | None:
         """The same for the sum: Ω, or what is held above it still."""
@@ -160,5 +159,6 @@ def _nearly(held: Bound, omega: Bound) -> Bound:
     return Bound(*(min(have + whole // RAISE_BELOW, whole) for have, whole in zip(held, omega, strict=True)))
 
 
-def _twice(durable: Bound, wanted: Bound) -> bool:
-    return any(have > 2 * want for have, want in zip(durable, wanted, strict=True))
+def _lowered(durable: Bound, wanted: Bound) -> Bound:
+    """Only what is twice as much as is wanted: whoever wants the room again has to wait for the disk."""
+    return Bound(*(want if have > 2 * want else have for have, want in zip(durable, wanted, strict=True)))
