@@ -209,14 +209,18 @@ class MemoryPlan:
     # ---- a denial, and its end -----------------------------------------------------
 
     def recover(self, now: float, *, paused: bool) -> None:
-        """Forget the denial once what it was about is over."""
+        """Forget the denial once what it was about is over.
+
+        v2: not as soon as less is in use than it takes to ask.  Who was held back in a wide band may have no
+        more than that, and would be held back there for ever, asking and being refused.
+        """
         if self.denied is None or self.wanted is None or self.wanted.max_bytes is None:
             return
-        limit_bytes = self.wanted.max_bytes
+        limit_bytes, old = self.wanted.max_bytes, now - self.denied.since >= ASK_AGAIN_S
         if self.shape.banded:
-            over = self.used_bytes < limit_bytes - band_bytes(limit_bytes, 0)
+            over = old and self.used_bytes < limit_bytes - band_bytes(limit_bytes, 0)
         else:
-            over = not paused if self.denied.paused else now - self.denied.since >= ASK_AGAIN_S
+            over = not paused if self.denied.paused else old
         if over:
             self.denied = None
 

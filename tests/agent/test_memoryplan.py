@@ -303,6 +303,15 @@ def test_v2_lets_the_kernel_kill_at_the_limit_after_a_denial() -> None:
     assert plan.band(14.0, helped=True) == MemoryLimit(64 * MIB, 62 * MIB), "back below the limit"
 
 
+def test_v2_a_denial_stands_though_less_is_in_use_than_it_takes_to_ask() -> None:
+    """Who was held back in a wide band would be held back there for ever, asking and being refused."""
+    plan = short(V2)
+    plan.deny(1, "the pool is empty", 10.1)
+    see(plan, 60 * MIB, 0, 10.2)
+    plan.recover(10.2, paused=False)
+    assert plan.band(10.2, helped=True) == MemoryLimit(64 * MIB, 64 * MIB)
+
+
 def test_v2_without_help_is_not_throttled_below_its_limit() -> None:
     plan = managed(V2)
     assert plan.band(1.0, helped=True) is None
