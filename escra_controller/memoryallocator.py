@@ -193,7 +193,8 @@ class MemoryAllocator:
 
     def _deny_unless_others_give(self, r: Round, member: Member) -> None:
         waiting = member.memory.waiting
-        hope = self._cuts_under_way(r) or any(m.memory.dying_until > r.now for m in r.reachable)
+        soon = any(max(m.memory.dying_until, m.memory.gives_from) > r.now for m in r.reachable)
+        hope = soon or self._cuts_under_way(r)
         if waiting is not None and (r.now >= waiting.until or not hope):
             free = format_bytes(r.app.memory.free)
             late = " in time" if hope else ""
