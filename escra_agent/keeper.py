@@ -185,10 +185,11 @@ class Keeper:
         if held is None or held.quota_usec is None or not tracked.ours:
             return
         tracked.plan.waiting = None
-        self._tidy(tracked)
         quota = quota_usec(max(cpu_milli, least_millicores(held.period_usec)), held.period_usec)
         if quota < held.quota_usec:
             self._write(tracked, CpuLimit(quota, held.period_usec, min(quota, held.burst_usec)))
+        else:
+            self._tidy(tracked)
 
     def _accept(self, tracked: Tracked, order: CpuOrder) -> CpuLimit | None:
         gate, now = self._roster.gate, time.monotonic()
