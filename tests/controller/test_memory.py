@@ -187,6 +187,19 @@ def test_when_nobody_can_give_exactly_one_is_refused() -> None:
     )
 
 
+def test_nobody_is_refused_while_another_may_give_soon() -> None:
+    """One that could give less than it was asked for is asked again, but not at once."""
+    w = world(memory=200 * MIB)
+    web, other = started(w, 96, 96, limit_mib=100)
+    giver = next(m for m in w.engine.members.values() if m.key.key == other.info.key)
+    giver.memory.gives_from = w.now + 0.3
+    w.grow("h1", web, 130 * MIB)
+    w.settle()
+    assert "denied" not in memory_rules(w, web)
+    w.run(1)
+    assert web.memory.kills == 1
+
+
 def test_a_giver_that_cannot_be_reached_is_not_waited_for_for_ever() -> None:
     w = world(memory=200 * MIB, hosts=("h1", "h2"))
     (web,) = started(w, 90, limit_mib=100)
