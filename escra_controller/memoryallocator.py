@@ -1,41 +1,31 @@
-"""The memory pool of an application: grants before the OOM killer comes, and what is not used taken back.
+"""The memory pool of an application: grants before the OOM killer comes, refusals, and newcomers.
 
 Growth is paid from what is free; when that is not enough, all others are asked at once to give
-what they do not use.  A cut frees nothing until it is acknowledged, and no cut goes below use:
-an agent makes it only as far as it harms nobody, and says how far that was.
+what they do not use (memoryreclaim.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
-import msgspec
-
 from escra_common.messages import MemoryAck, MemoryLevel, MemoryNeed, OomKilled
 from escra_common.units import format_bytes
 from escra_controller.bounds import Bound
-from escra_controller.events import DenyNeed, SetMemoryLimit
-from escra_controller.memory import KEEP_S, MemorySettings, Ordered, Waiting, at_limit
+from escra_controller.events import DenyNeed
+from escra_controller.memory import KEEP_S, MemorySettings, Waiting, at_limit
+from escra_controller.memoryorders import ASK_EVERY_S, MemoryOrders
+from escra_controller.memoryreclaim import MemoryReclaim
 from escra_controller.policy import Wish
 from escra_controller.recent import RecentPeak
 from escra_controller.rounds import Round
-from escra_controller.sharing import proportionally
-from escra_controller.state import App, Member, MemberKey
+from escra_controller.state import Member, MemberKey
 
-# A cut of less than this, and than this share of the limit, is not worth the write.
-LEAST_CUT_BYTES = 2 << 20
-LEAST_CUT = 0.05
 # What cannot grow by this much cannot be helped.  No page is larger.
 LEAST_GRANT_BYTES = 64 << 10
 # A refusal explains a kill that follows within this time.
 EXPLAINS_S = 10.0
-# A write the kernel refused is tried again, but not ten times a second.
-RETRY_S = 5.0
 # A disk may take so long until more is on it.
 DISK_S = 1.0
-# A newcomer without room asks the others at most this often.
-ASK_EVERY_S = 1.0
-
 # How many more are looked at in one tick than are due when they are spread evenly over ``reclaim_s``.
 LOOKS = 1.5
 TICK_S = 0.1
@@ -49,7 +39,8 @@ class MemoryAllocator:
     def __init__(self, settings: MemorySettings, grace_until: float, next_rev: Callable[[], int]) -> None:
         self._s = settings
         self._grace_until = grace_until
-        self._next_rev = next_rev
+        self._orders = MemoryOrders(settings, next_rev)
+        self._reclaim = MemoryReclaim(settings, self._orders)
 
     # ---- what starts a round -------------------------------------------------------
 
@@ -106,7 +97,7 @@ class MemoryAllocator:
         for key in app.memory_due.take(r.now, most):
             member = app.members.get(key)
             if member is not None and r.reaches(member) and _has_memory(member):
-                self._reclaim(r, member)
+                self._reclaim.look_at(r, member)
                 app.memory_due.put(key, member.memory.looked_at + self._s.reclaim_s)
         self.settle(r)
 
@@ -118,13 +109,13 @@ class MemoryAllocator:
         if last and (ordered := memory.ordered) is not None:
             memory.ordered, memory.problem = None, ack.error
             memory.needed = ack.needed_bytes
-            self._conclude(r, member, ack, ordered)
+            self._orders.conclude(r, member, ack, ordered)
 
     def settle(self, r: Round) -> None:
         """Something may have become free, or time passed: needs first, then newcomers."""
         ledger = r.app.memory
-        if ledger.counted > ledger.omega and not self._cuts_under_way(r):
-            self._collect(r, ledger.counted - ledger.omega, None, "Ω was exceeded")
+        if ledger.counted > ledger.omega and not self._reclaim.under_way(r):
+            self._reclaim.collect(r, ledger.counted - ledger.omega, None, "Ω was exceeded")
         asking = [
             m
             for m in r.app.asking.values()
@@ -139,7 +130,7 @@ class MemoryAllocator:
     def _target(self, limit: int, need: MemoryNeed) -> int:
         """Enough for the growth seen over the horizon, and for the margin above what it needs."""
         grant = max(int(self._s.grant_min), int(need.growth * self._s.horizon_s))
-        return max(limit + grant, need.needed_bytes + self._margin(need.needed_bytes))
+        return max(limit + grant, need.needed_bytes + self._orders.margin(need.needed_bytes))
 
     def _answer(self, r: Round, member: Member) -> None:
         app, memory, waiting = r.app, member.memory, member.memory.waiting
@@ -157,7 +148,7 @@ class MemoryAllocator:
             if amount >= min(wanted, LEAST_GRANT_BYTES):
                 self._grant(r, member, limit, amount)
         else:
-            self._collect(r, wanted - room, member, f"{member.info.name} needs memory")
+            self._reclaim.collect(r, wanted - room, member, f"{member.info.name} needs memory")
             self._deny_unless_others_give(r, member)
 
     def _within_bound(self, r: Round, member: Member, limit: int, amount: int, ahead: int = 0) -> int:
@@ -187,15 +178,17 @@ class MemoryAllocator:
             "growth_mib_per_s": need.growth / MIB,
             "free_mib": r.app.memory.free / MIB,
         }
-        self._order(
+        self._orders.order(
             r, member, limit + amount, Wish(limit + amount, "grow", cause, numbers), averts=at_limit(need)
         )
 
     def _deny_unless_others_give(self, r: Round, member: Member) -> None:
-        waiting = member.memory.waiting
-        soon = any(max(m.memory.dying_until, m.memory.gives_from) > r.now for m in r.reachable)
-        hope = soon or self._cuts_under_way(r)
-        if waiting is not None and (r.now >= waiting.until or not hope):
+        waiting, now = member.memory.waiting, r.now
+        soon = any(
+            m.memory.dying_until > now or (m is not member and m.memory.gives_from > now) for m in r.reachable
+        )
+        hope = soon or self._reclaim.under_way(r)
+        if waiting is not None and (now >= waiting.until or not hope):
             free = format_bytes(r.app.memory.free)
             late = " in time" if hope else ""
             self._deny(r, member, f"{r.app.spec.name} has {free} left and nobody else gave any{late}")
@@ -221,71 +214,6 @@ class MemoryAllocator:
         memory.answered_serial = memory.waiting.need.serial
         memory.waiting = None
 
-    # ---- giving back ---------------------------------------------------------------
-
-    def _reclaim(self, r: Round, member: Member) -> None:
-        """Every few seconds: down to the recent peak of use and a margin, file cache included."""
-        memory = member.memory
-        if r.now - memory.looked_at < self._s.reclaim_s:
-            return
-        first, memory.looked_at = memory.looked_at == float("-inf"), r.now
-        if first or not self._can_give(r.app, member):
-            return
-        peak = memory.peaks.peak(r.now)
-        if not peak:
-            return
-        target = max(r.app.memory_floor(member), peak + self._margin(peak))
-        numbers = {"peak_mib": peak / MIB, "needed_mib": memory.needed / MIB}
-        self._cut(r, member, target, Wish(target, "reclaim", "it did not use the rest lately", numbers))
-
-    def _collect(self, r: Round, wanted: int, asker: Member | None, why: str) -> None:
-        """Ask all others, on all hosts at once: for what they did not use lately, then for file cache."""
-        givers = {
-            m.key: m
-            for m in r.reachable
-            if m is not asker and m.memory.gives_from <= r.now and self._can_give(r.app, m)
-        }
-        peaks = {key: max(m.memory.peaks.peak(r.now), m.memory.needed) for key, m in givers.items()}
-        unused = {key: self._above(r.app, m, peaks[key]) for key, m in givers.items()}
-        given = proportionally(wanted, unused)
-        rest = {key: self._above(r.app, m, m.memory.needed) - given[key] for key, m in givers.items()}
-        more = proportionally(wanted - sum(given.values()), {k: max(0, v) for k, v in rest.items()})
-        for key, member in givers.items():
-            # Spread over many it comes to little from each, but nothing less is worth a write.
-            give = given[key] + more[key] and max(given[key] + more[key], self._least_cut(member))
-            target = (member.memory.limit or 0) - min(give, given[key] + max(0, rest[key]))
-            numbers = {"needed_mib": member.memory.needed / MIB}
-            wish = Wish(target, "give", f"it does not need the rest, and {why}", numbers)
-            self._cut(r, member, target, wish)
-
-    def _above(self, app: App, member: Member, use: int) -> int:
-        """How far the limit is above this use with its margin, and above the floor."""
-        return max(0, (member.memory.limit or 0) - max(app.memory_floor(member), use + self._margin(use)))
-
-    def _can_give(self, app: App, member: Member) -> bool:
-        memory = member.memory
-        return (
-            memory.limit is not None
-            and memory.waiting is None
-            and member.key in app.memory
-            and not app.memory[member.key].pending
-        )
-
-    def _cut(self, r: Round, member: Member, target: int, wish: Wish) -> None:
-        if (member.memory.limit or 0) - target >= self._least_cut(member):
-            self._order(r, member, target, wish)
-
-    def _least_cut(self, member: Member) -> int:
-        return max(LEAST_CUT_BYTES, int(LEAST_CUT * (member.memory.limit or 0)))
-
-    def _cuts_under_way(self, r: Round) -> bool:
-        ledger = r.app.memory
-        return any(
-            ledger[m.key].pending and ledger[m.key].ordered < ledger[m.key].held
-            for m in r.reachable
-            if m.key in ledger
-        )
-
     # ---- newcomers -----------------------------------------------------------------
 
     def _admit(self, r: Round) -> None:
@@ -310,7 +238,7 @@ class MemoryAllocator:
         for member in self._within_bounds(r, waiting, fair):
             lacking += self._admit_one(r, member, fair)
         if lacking > 0:
-            self._collect(r, lacking, None, "a newcomer needs room")
+            self._reclaim.collect(r, lacking, None, "a newcomer needs room")
 
     def _within_bounds(
         self, r: Round, waiting: Sequence[Member], fair: Mapping[MemberKey, int]
@@ -335,7 +263,7 @@ class MemoryAllocator:
         app, info = r.app, member.info.memory
         assert info is not None
         use = member.memory.needed or info.needed_bytes
-        asked, keeps = info.original.max_bytes, use + self._margin(use)
+        asked, keeps = info.original.max_bytes, use + self._orders.margin(use)
         # One that was released grown beyond its own limit could not get that back.
         outgrown = asked is None or use >= asked
         least = max(app.memory_floor(member), keeps if outgrown else min(asked or 0, keeps))
@@ -359,46 +287,8 @@ class MemoryAllocator:
             return 0  # it comes again when the bound is on disk
         cause = f"new; it came with {'no limit' if asked is None else format_bytes(asked)}"
         numbers = {"fair_mib": fair[member.key] / MIB, "needed_mib": use / MIB, "free_mib": free / MIB}
-        self._order(r, member, target, Wish(target, "newcomer", cause, numbers))
+        self._orders.order(r, member, target, Wish(target, "newcomer", cause, numbers))
         return 0
-
-    # ---- orders --------------------------------------------------------------------
-
-    def _order(self, r: Round, member: Member, target: int, wish: Wish, *, averts: bool = False) -> None:
-        memory, ledger = member.memory, r.app.memory
-        rev = self._next_rev()
-        # What was last read back: several orders may be under way, but the record is of what was in force.
-        before = ledger[member.key].held or None if member.key in ledger else None
-        ledger.order(member.key, target, rev)
-        # Of several under way only the last is concluded, for all of them.
-        averts = averts or (memory.ordered is not None and memory.ordered.averts)
-        memory.ordered = Ordered(before, wish, averts)
-        memory.limit, memory.last_rev = target, rev
-        r.out.append(SetMemoryLimit(*member.key, rev, target, self._margin(memory.needed)))
-
-    def _conclude(self, r: Round, member: Member, ack: MemoryAck, ordered: Ordered) -> None:
-        """What became of an order: nothing is believed but what the kernel was read to hold."""
-        memory, wish, in_force = member.memory, ordered.wish, ack.in_force.max_bytes
-        memory.limit = in_force
-        above = in_force is None or in_force > wish.target
-        if in_force is None or (ordered.before is None and (ack.error or above)):
-            # Not admitted: the write failed, or it uses more by now than the order would have left it.
-            r.app.memory.forget(member.key)
-            memory.limit, memory.retry_at = None, r.now + (RETRY_S if ack.error else ASK_EVERY_S)
-            r.app.look_at(member)
-        elif above:
-            # It gave less than it was asked for: it needs more than was known here.
-            memory.gives_from = r.now + ASK_EVERY_S
-        if ordered.averts and not ack.error and (in_force or 0) > (ordered.before or 0):
-            memory.averted += 1
-            r.app.oom_averted += 1
-        if ack.error and wish.rule == "grow":
-            r.out.append(DenyNeed(*member.key, memory.answered_serial, ack.error))
-        if in_force != ordered.before or ack.error:
-            r.record(member, "memory", _as_it_went(wish, ack), ordered.before, in_force)
-
-    def _margin(self, use: int) -> int:
-        return max(int(self._s.margin_min), int(self._s.margin * use))
 
 
 def _has(r: Round, member: Member, need: MemoryNeed) -> int:
@@ -412,11 +302,3 @@ def _has(r: Round, member: Member, need: MemoryNeed) -> int:
 def _has_memory(member: Member) -> bool:
     """Whether there is anything to take back, or will be."""
     return member.memory.limit is not None or member.memory_wanted
-
-
-def _as_it_went(wish: Wish, ack: MemoryAck) -> Wish:
-    if ack.error:
-        wish = msgspec.structs.replace(wish, rule="refused", cause=ack.error)
-    if ack.answer_usec:
-        wish = msgspec.structs.replace(wish, numbers={**wish.numbers, "answer_ms": ack.answer_usec / 1000})
-    return wish

@@ -64,6 +64,8 @@ PURE = [
             "membership",
             "memory",
             "memoryallocator",
+            "memoryorders",
+            "memoryreclaim",
             "metrics.gathering",
             "metrics.series",
             "metrics.tally",

@@ -22,7 +22,7 @@ from escra_controller.allocator import Allocator
 from escra_controller.bounds import EVERYTHING, NOTHING, Absent, Bounds
 from escra_controller.ledger import Entry, Ledger
 from escra_controller.membership import Membership
-from escra_controller.memoryallocator import MemoryAllocator
+from escra_controller.memoryorders import MemoryOrders
 from escra_controller.rounds import Round
 from escra_controller.state import Host, limit_millicores
 from tests.simulation.scenario import LEASE_S, LEASES, make
@@ -122,7 +122,7 @@ def _believe(original: Callable[..., bool]) -> Callable[..., bool]:
     return acknowledge
 
 
-def _believe_order(allocator: MemoryAllocator, r: Any, member: Any, target: int, wish: Any) -> None:
+def _believe_order(orders: MemoryOrders, r: Any, member: Any, target: int, wish: Any) -> None:
     r.app.memory.acknowledge(member.key, member.memory.last_rev, target)
 
 
@@ -183,7 +183,7 @@ PLANTS = {
     ),
     "memory-cut-believed": Plant(
         "a cut of memory frees its share when it is ordered, not when it is made",
-        ((MemoryAllocator, "_order", _then(_believe_order)),),
+        ((MemoryOrders, "order", _then(_believe_order)),),
     ),
     "absent-not-reserved": Plant(
         "after a restart, hosts that have not come back yet are not counted at their bounds",
