@@ -5,7 +5,9 @@ when it changes; an aligned order waits for the period boundary, where the refil
 nothing used; and what somebody else wrote is put right once per tick.
 
 Where it is known what is used of a period, it need not be waited for: the quota that is ordered, less what is
-used, is written for the rest of the period, and the whole of it at the boundary.
+used, is written for the rest of the period, and the whole of it at the boundary.  What processors had
+taken of the old quota and not used yet is void at a write (K3), and what they used but was not
+accounted for yet is charged after it.
 """
 
 from dataclasses import dataclass, replace
@@ -22,8 +24,6 @@ PATIENCE_PERIODS = 1.5
 # but not for ever on a machine that is busy all the time.
 PUNCTUAL_S = 0.006
 MOST_BOUNDARIES = 4
-# A processor may hold so much of a quota that it has not used yet (K2), and keeps it through a refill.
-SLICE_USEC = 5_000
 # The rest of a period is not worth a write when it is less than this, or, of a cut, than this share of
 # the new quota: it is not to be throttled by a cut that could wait.
 LEAST_REST_USEC = 2_000
@@ -187,7 +187,7 @@ def _left_usec(held: CpuLimit, limit: CpuLimit, used: Used) -> int | None:
     before, after = held.quota_usec, limit.quota_usec
     if before is None or after is None or held.burst_usec or limit.burst_usec:
         return None
-    left = after - used.at_most - _in_hand_usec(before, used)
+    left = after - used.at_most
     least = before - used.at_least if after > before else int(LEAST_CUT_REST * after)
     return left if left >= max(least, LEAST_REST_USEC) else None
 
@@ -198,12 +198,7 @@ def _extra_usec(held: CpuLimit, limit: CpuLimit, used: Used | None) -> int:
         return 0
     if used is None or held.burst_usec or limit.burst_usec:
         return limit.quota_usec
-    return min(limit.quota_usec, used.at_most + _in_hand_usec(held.quota_usec, used))
-
-
-def _in_hand_usec(quota_usec: int, used: Used) -> int:
-    """What a processor may have taken of the quota and not used yet; nothing for who does not run."""
-    return min(SLICE_USEC, max(0, quota_usec - used.at_least)) if used.at_most else 0
+    return min(limit.quota_usec, used.at_most)
 
 
 def _same_share(a: CpuLimit, b: CpuLimit) -> bool:

@@ -10,10 +10,11 @@ from math import ceil
 
 from escra_common.messages import Ack
 from escra_controller.bounds import Bound
+from escra_controller.contention import SHARE_EVERY_S, UNMET_S, Contention
 from escra_controller.events import SetLimit
 from escra_controller.policy import Seen, Settings, Wish
 from escra_controller.rounds import Round
-from escra_controller.sharing import Claim, Holding, donations, max_min
+from escra_controller.sharing import Claim, max_min
 from escra_controller.state import (
     REFILL_TOLERANCE,
     App,
@@ -23,13 +24,6 @@ from escra_controller.state import (
     limit_millicores,
 )
 
-# How long a wish that could not be met stands; the container will say so again if it still throttles.
-UNMET_S = 0.5
-# The exhausted pool is divided anew at most this often, and not for less than this share of a limit.
-SHARE_EVERY_S = 0.2
-LEAST_SHARE = 0.02
-# A donor keeps what it used at most in this time.
-NEED_WINDOW_S = 0.3
 # A raise of less than this, and than this share of the limit, is not worth the write.
 LEAST_GROWTH_MILLI = 5
 LEAST_GROWTH = 0.03
@@ -51,6 +45,7 @@ class Allocator:
         self._s = settings
         self._grace_until = grace_until
         self._next_rev = next_rev
+        self._contention = Contention(settings, self._order)
 
     # ---- what starts a round -------------------------------------------------------
 
@@ -94,7 +89,7 @@ class Allocator:
         ledger = r.app.ledger
         if ledger.counted > ledger.omega:
             if r.now - r.app.shared_at >= SHARE_EVERY_S:
-                self._collect(r, ledger.counted - ledger.omega, 0, "Ω was exceeded")
+                self._contention.collect(r, ledger.counted - ledger.omega, 0, "Ω was exceeded")
             return
         self._admit(r)
         if not r.app.unmet:
@@ -171,58 +166,7 @@ class Allocator:
                 r.note(member, wish)
             if amount < claim.want:
                 app.unmet[key] = (wish, until)
-        self._share(r)
-
-    def _share(self, r: Round) -> None:
-        """Collect for wishes that the pool could not meet."""
-        app = r.app
-        if not app.unmet or r.now - app.shared_at < SHARE_EVERY_S:
-            return
-        fair = app.fair_shares()
-        entitled = welcome = 0
-        for key, (wish, _) in app.unmet.items():
-            limit = app.members[key].limit or 0  # managed: see Engine, which forgets the others' wishes
-            lacks, below_fair = wish.target - limit, fair[key] - limit
-            entitled += max(0, min(lacks, below_fair))
-            welcome += max(0, lacks - max(0, below_fair))
-        self._collect(r, entitled, welcome, "others are throttled")
-
-    def _collect(self, r: Round, entitled: int, welcome: int, why: str) -> None:
-        """Cut those above their fair share; what is free already need not be collected."""
-        app = r.app
-        left = max(0, entitled - app.ledger.free)
-        welcome = max(0, welcome - max(0, app.ledger.free - entitled))
-        if left + welcome == 0:
-            return
-        fair = app.fair_shares()
-        holdings = {
-            # A share pays for the burst, too.
-            m.key: Holding(
-                m.limit, max(app.claim(m).floor, self._affordable(fair[m.key])), self._need(app, m, r.now)
-            )
-            for m in r.reachable
-            if m.state == "managed" and m.limit is not None and not app.ledger[m.key].pending
-        }
-        for key, limit in donations(left, welcome, holdings).items():
-            member = app.members[key]
-            # What is above Ω is collected to the last bit.
-            least = 0 if app.ledger.counted > app.ledger.omega else LEAST_SHARE * holdings[key].limit
-            if holdings[key].limit - limit > least:
-                numbers = {"fair_cores": fair[key] / 1000, "used_cores": member.demand.used() / 1000}
-                wish = Wish(limit, "share", f"it holds more than its fair share and {why}", numbers)
-                self._order(r, member, limit, wish)
-                app.shared_at = r.now
-
-    def _need(self, app: App, member: Member, now: float) -> int:
-        """What it uses, as the last few ticks saw it, with the headroom a cut leaves.
-
-        Who wishes for more needs all that it has, whatever was seen of it before.
-        """
-        if member.limit is not None and member.key in app.unmet:
-            return member.limit
-        window = member.demand.window(now - NEED_WINDOW_S)
-        used = window.peak_used if window else member.demand.used()
-        return ceil(used * (1 + self._s.headroom))
+        self._contention.share(r)
 
     # ---- newcomers -----------------------------------------------------------------
 
@@ -258,7 +202,7 @@ class Allocator:
                 member.problem = f"no room: {left}, its floor is {floor / 1000:g}"
                 lacking += first
         if lacking > 0 and now - app.shared_at >= SHARE_EVERY_S:
-            self._collect(r, lacking, 0, "a newcomer needs room")
+            self._contention.collect(r, lacking, 0, "a newcomer needs room")
 
     # ---- orders --------------------------------------------------------------------
 

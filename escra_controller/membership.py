@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from escra_common.messages import Ack, Container, Hello, MemoryAck
-from escra_controller.allocator import NEED_WINDOW_S
 from escra_controller.bounds import ALL_APPS, ALL_HOSTS, NOTHING
+from escra_controller.contention import NEED_WINDOW_S
 from escra_controller.demand import Demand
 from escra_controller.events import Instruction, ReleaseContainer, Secure
 from escra_controller.policy import POLICIES, Settings

@@ -15,11 +15,12 @@ class Claim(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """What a container holds, its fair share, and what it needs (its use plus headroom)."""
+    """What a container holds, its fair share, what it needs (its use plus headroom), and its floor."""
 
     limit: int
     fair: int
     need: int
+    floor: int
 
 
 def max_min(total: int, claims: Mapping[K, Claim]) -> dict[K, int]:
@@ -53,15 +54,15 @@ def _water_level(total: int, claims: Mapping[K, Claim]) -> float:
 
 
 def donations(entitled: int, welcome: int, holdings: Mapping[K, Holding]) -> dict[K, int]:
-    """New, lower limits, taken only from those above their fair share, and never below it.
+    """New, lower limits.
 
-    ``entitled`` is wanted by those below their fair share: what donors do not use goes first, then
-    what they use beyond their share.  ``welcome`` is wanted by others: only what nobody uses goes to
-    them.  Less than both together may come out.
+    What nobody uses goes first: to those below their fair share, who want ``entitled``, and to others,
+    who want ``welcome``.  What is used is taken for the ``entitled`` only, and only from those
+    above their fair share.  Less than both together may come out.
     """
-    unused = {k: max(0, min(h.limit - h.fair, h.limit - h.need)) for k, h in holdings.items()}
+    unused = {k: max(0, h.limit - max(h.floor, h.need)) for k, h in holdings.items()}
     taken = proportionally(entitled + welcome, unused)
-    used = {k: max(0, h.limit - h.fair) - taken[k] for k, h in holdings.items()}
+    used = {k: max(0, h.limit - h.fair - taken[k]) for k, h in holdings.items()}
     more = proportionally(entitled - sum(taken.values()), used)
     return {k: h.limit - taken[k] - more[k] for k, h in holdings.items() if taken[k] + more[k] > 0}
 

@@ -49,6 +49,7 @@ PURE = [
             "absence",
             "allocator",
             "bounds",
+            "contention",
             "demand",
             "demo.scene",
             "due",

@@ -61,13 +61,17 @@ class Seen(msgspec.Struct):
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
-    """The limit a rule wants, and why: ``rule`` is a short stable name, ``cause`` a sentence."""
+    """The limit a rule wants, and why: ``rule`` is a short stable name, ``cause`` a sentence.
+
+    ``asks``: when the pool has not enough, others are to give.
+    """
 
     target: int
     rule: str
     cause: str
     numbers: Mapping[str, float] = msgspec.field(default_factory=dict)
     throttled: bool = False
+    asks: bool = True
 
 
 class Restless:

@@ -59,29 +59,32 @@ def test_nobody_could_get_more_without_taking_from_one_who_has_less(
 
 holdings = st.dictionaries(
     st.integers(0, 9),
-    st.tuples(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100)).map(lambda t: Holding(*t)),
+    st.tuples(*[st.integers(0, 100)] * 4).map(lambda t: Holding(*t)),
     max_size=8,
 )
 
 
 @given(st.integers(0, 500), holdings)
-def test_donors_give_enough_but_never_below_their_fair_share(needed: int, held: dict[int, Holding]) -> None:
+def test_donors_give_enough_but_not_what_they_use_of_their_fair_share(
+    needed: int, held: dict[int, Holding]
+) -> None:
     given_up = donations(needed, 0, held)
     freed = sum(held[key].limit - limit for key, limit in given_up.items())
-    most = sum(max(0, h.limit - h.fair) for h in held.values())
-    assert freed >= min(needed, most)
+    kept = {key: min(h.fair, max(h.floor, h.need)) for key, h in held.items()}
+    assert freed >= min(needed, sum(max(0, h.limit - kept[key]) for key, h in held.items()))
     assert freed <= needed + 2 * len(held)
-    assert all(held[key].fair <= limit < held[key].limit for key, limit in given_up.items())
+    assert all(kept[key] <= limit < held[key].limit for key, limit in given_up.items())
 
 
 def test_what_is_not_used_goes_first() -> None:
-    held = {"idle": Holding(100, 50, 10), "busy": Holding(100, 50, 100)}
+    held = {"idle": Holding(100, 50, 10, 20), "busy": Holding(100, 50, 100, 20)}
     assert donations(40, 0, held) == {"idle": 60}
-    assert donations(70, 0, held) == {"idle": 50, "busy": 80}
+    assert donations(70, 0, held) == {"idle": 30}, "its fair share, too, as long as it does not use it"
+    assert donations(90, 0, held) == {"idle": 20, "busy": 90}
 
 
 def test_what_is_used_is_only_taken_for_those_below_their_share() -> None:
-    held = {"idle": Holding(100, 50, 60), "busy": Holding(100, 50, 100)}
+    held = {"idle": Holding(100, 50, 60, 20), "busy": Holding(100, 50, 100, 20)}
     assert donations(0, 200, held) == {"idle": 60}
     assert donations(10, 200, held) == {"idle": 60}, "the unused goes first"
     assert donations(70, 0, held) == {"idle": 55, "busy": 75}

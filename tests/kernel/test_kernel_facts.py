@@ -6,11 +6,12 @@ on a newer kernel, the code that relies on it is to be looked at again.
 
 import errno
 import os
+import statistics
 import time
 
 import pytest
 
-from escra_agent.cgroupfs import Counters
+from escra_agent.cgroupfs import Cgroup, Counters
 from escra_agent.errors import LimitRejected
 from escra_common.messages import CpuLimit
 from tests.kernel_cgroups import KernelCgroup, cores_used, limit
@@ -57,6 +58,34 @@ def test_k3_our_own_write_of_the_limit_in_force_is_none(cgroup: KernelCgroup) ->
     cgroup.busy()
     assert cores_used(opened, SECONDS, lambda: opened.write_limit(limit(LIMIT))) < LIMIT * 1.1
     assert opened.writes == 1
+
+
+def test_k3_a_write_voids_what_a_processor_had_in_hand_of_the_old_quota(cgroup: KernelCgroup) -> None:
+    """So what is used of a period in all is what was used before the write, and what was written."""
+    opened = cgroup.open()
+    cgroup.busy()
+    after_usec = []
+    for _ in range(12):
+        put(quota_file(cgroup), 20_000)
+        begin = next_period(opened)
+        while opened.read().usage_usec - begin.usage_usec < 11_000:
+            time.sleep(0.0005)
+        before_usec = opened.read().usage_usec
+        put(quota_file(cgroup), 4_000)
+        while (now := opened.read()).nr_periods == begin.nr_periods:
+            time.sleep(0.0005)
+            last = now
+        after_usec.append(last.usage_usec - before_usec)
+    print("used after 4 ms were written:", sorted(after_usec))
+    # Throttling is noticed at the scheduler's tick, which may be one of 4 ms.
+    assert 3_000 < statistics.median(after_usec) < 6_000
+
+
+def next_period(opened: Cgroup) -> Counters:
+    start = opened.read()
+    while (now := opened.read()).nr_periods == start.nr_periods:
+        time.sleep(0.0005)
+    return now
 
 
 def test_k4_a_write_before_the_periods_end_hides_its_throttling_but_not_the_time(
