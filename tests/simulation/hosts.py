@@ -130,8 +130,13 @@ class Machine(Host):
 
     # ---- the agent -----------------------------------------------------------------
 
+    def knows(self, group: Group) -> bool:
+        """Whether an agent runs that has found this container: one that has just begun has not."""
+        return self.alive and self.daemon is not None and group.key in self.daemon._roster.tracked
+
     def start(self) -> None:
         if self.on and not self.alive:
+            self.daemon = None
             self.begin(self._main)
 
     async def _main(self) -> None:

@@ -243,8 +243,8 @@ class World:
 
     def _if_unwatched(self, host: str) -> None:
         machine = self.machines[host]
-        if not machine.alive:
-            for group in machine.groups.values():
+        for group in machine.groups.values():
+            if not machine.knows(group):
                 self.promises.adopted(group)
 
     def step_refuse(self, name: str, lasts_s: float) -> None:
