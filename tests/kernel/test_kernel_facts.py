@@ -71,14 +71,15 @@ def test_k3_a_write_voids_what_a_processor_had_in_hand_of_the_old_quota(cgroup: 
         while opened.read().usage_usec - begin.usage_usec < 11_000:
             time.sleep(0.0005)
         before_usec = opened.read().usage_usec
-        put(quota_file(cgroup), 4_000)
+        put(quota_file(cgroup), 3_000)
         while (now := opened.read()).nr_periods == begin.nr_periods:
             time.sleep(0.0005)
             last = now
         after_usec.append(last.usage_usec - before_usec)
-    print("used after 4 ms were written:", sorted(after_usec))
-    # Throttling is noticed at the scheduler's tick, which may be one of 4 ms.
-    assert 3_000 < statistics.median(after_usec) < 6_000
+    print("used after 3 ms were written:", sorted(after_usec))
+    # Throttling is noticed at the scheduler's tick, which may be one of 4 ms: then 4 ms are used, and with
+    # what is left of the slice in hand it would be 8.
+    assert 2_000 < statistics.median(after_usec) < 6_000
 
 
 def next_period(opened: Cgroup) -> Counters:
