@@ -28,7 +28,7 @@ from escra_controller.state import (
 LEAST_GROWTH_MILLI = 5
 LEAST_GROWTH = 0.03
 # What a write at a boundary is expected to let through, in millicore-seconds, until its agent says what
-# it was: the use of the 2 ms until the boundary is seen, and what a processor may have taken (K2).
+# it was: the use of the few ms until the boundary is seen.
 ALIGNED_REFILL = 5
 # A raise at once is preferred to a larger one at the next boundary when it is at least this much.
 RELIEF = 1.25

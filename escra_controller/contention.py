@@ -29,15 +29,14 @@ class Contention:
         self._headroom, self._burst = settings.headroom, settings.burst
 
     def share(self, r: Round) -> None:
-        """Collect for wishes that the pool could not meet."""
+        """Collect for wishes that the pool could not meet, and that are worth it."""
         app = r.app
-        if not app.unmet or r.now - app.shared_at < SHARE_EVERY_S:
+        asking = {key: wish for key, (wish, _) in app.unmet.items() if wish.asks}
+        if not asking or r.now - app.shared_at < SHARE_EVERY_S:
             return
         fair = app.fair_shares()
         entitled = welcome = 0
-        for key, (wish, _) in app.unmet.items():
-            if not wish.asks:
-                continue
+        for key, wish in asking.items():
             limit = app.members[key].limit or 0  # managed: see Engine, which forgets the others' wishes
             lacks, below_fair = wish.target - limit, fair[key] - limit
             entitled += max(0, min(lacks, below_fair))
@@ -54,7 +53,9 @@ class Contention:
         fair = app.fair_shares()
         holdings = {
             # A share pays for the burst, too.
-            m.key: Holding(limit, int(fair[m.key] / (1 + self._burst)), self._need(r, m), app.claim(m).floor)
+            m.key: Holding(
+                limit, int(fair[m.key] / (1 + self._burst)), self._need(r, m, limit), app.claim(m).floor
+            )
             for m, limit in _settled(r)
         }
         for key, limit in donations(left, welcome, holdings).items():
@@ -67,10 +68,10 @@ class Contention:
                 self._order(r, member, limit, Wish(limit, "share", cause, numbers))
                 app.shared_at = r.now
 
-    def _need(self, r: Round, member: Member) -> int:
+    def _need(self, r: Round, member: Member, limit: int) -> int:
         """Who wishes for more needs all that it has, whatever was seen of it before."""
-        if member.limit is not None and member.key in r.app.unmet:
-            return member.limit
+        if member.key in r.app.unmet:
+            return limit
         window = member.demand.window(r.now - NEED_WINDOW_S)
         used = window.mean_used if window else member.demand.used()
         return ceil(used * (1 + self._headroom))

@@ -197,8 +197,7 @@ def armed(cgroup: KernelCgroup) -> bool:
     return control.exists() and "oom_kill_disable 1" in control.read_text()
 
 
-async def ate(eater: Eater, size: int, timeout_s: float = 30.0) -> float:
-    """A page fault may cost a tenth of a millisecond in a virtual machine: 30 MiB/s were seen."""
+async def ate(eater: Eater, size: int, timeout_s: float = 5.0) -> float:
     return await until(
         lambda: eater.has >= size, lambda: f"{size >> 20} MiB eaten, {eater.has >> 20} so far", timeout_s
     )

@@ -24,8 +24,8 @@ LEAST_STEP = 0.02
 # What it used in a burst before is gone back to at once when it is so many times the limit.
 LEAST_RISE = 1.2
 # Who is throttled in this share of its last three intervals starves, and asks others when the pool is
-# empty.  A period cut short now and then is no reason: with small quotas they have those, too, and what
-# is taken from them they ask back (benchmarks/README.md).
+# empty.  A period cut short now and then is no reason: with small quotas the others have those, too,
+# and ask back what is taken from them (benchmarks/README.md).
 STARVING = 0.9
 # So many of its limits it asks for then.
 APPETITE = 2.0
@@ -96,13 +96,13 @@ class EscraRule:
         if (level := self._level(seen)) > undone:
             self._raised_at = now
             cause += ", below what it used in a burst before"
-            return Wish(level, "level", cause, numbers, True, starves)
+            return Wish(level, "level", cause, numbers, throttled=True, asks=starves)
         if undone > seen.limit:
             cause = "the last cut made it throttle, so the cut is undone"
-            return Wish(undone, "undo", cause, numbers, True, starves)
+            return Wish(undone, "undo", cause, numbers, throttled=True, asks=starves)
         if seen.limit >= seen.ceiling:
             cause = "throttled, but at its ceiling"
-            return Wish(seen.limit, "ceiling", cause, numbers, True, False)
+            return Wish(seen.limit, "ceiling", cause, numbers, throttled=True)
         step = max(throttled * self._s.upsilon * seen.free, LEAST_STEP * seen.omega)
         asks = APPETITE * seen.limit if starves else 0
         exhausted, below = seen.free < EXHAUSTED * seen.omega, seen.limit < seen.fair
@@ -114,7 +114,7 @@ class EscraRule:
             cause += f", {'below' if below else 'above'} its fair share, and the pool is empty"
         rule = "throttled" if not exhausted else "fair" if below else "exhausted"
         self._raised_at = now
-        return Wish(seen.limit + ceil(step), rule, cause, numbers, True, starves)
+        return Wish(seen.limit + ceil(step), rule, cause, numbers, throttled=True, asks=starves)
 
     def _wake(self, seen: Seen, now: float) -> Wish | None:
         working, self._working = self._working, None
@@ -123,7 +123,7 @@ class EscraRule:
             return None
         numbers = {"used_cores": seen.demand.used() / 1000, "free_cores": seen.free / 1000}
         cause = "it works again and gets its last working level back"
-        return Wish(working, "wake", cause, numbers, True, _starves(seen))
+        return Wish(working, "wake", cause, numbers, throttled=True, asks=_starves(seen))
 
     def _rest(self, seen: Seen, idle_s: float) -> Wish | None:
         if seen.limit <= seen.floor:
