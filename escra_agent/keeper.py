@@ -37,6 +37,9 @@ log = structlog.get_logger()
 TROUBLE_EVERY_S = 60.0
 # Who uses this part of its quota may soon want more of it.
 BRISK = 0.5
+# From this part of its ceiling on a raise waits for the boundary: what is given late in a period, and the
+# whole of the next ten, would be more than the ceiling in the second from there.
+NEAR_CEILING = 0.9
 
 
 class Keeper:
@@ -203,7 +206,9 @@ class Keeper:
             in_force = tracked.plan.wanted or tracked.last.limit
             self._send(Applied([Ack(tracked.key, order.rev, in_force, refusal.text[:1000])]))
             return None
-        return tracked.plan.take(order, tracked.cgroup.read(), now, idle=tracked.idle)
+        most = tracked.most_milli
+        ceiling = most is not None and order.cpu_milli >= NEAR_CEILING * most
+        return tracked.plan.take(order, tracked.cgroup.read(), now, idle=tracked.idle, ceiling=ceiling)
 
     def _write_all(self, ready: Iterable[tuple[Tracked, CpuLimit]]) -> None:
         acks: list[Ack] = []

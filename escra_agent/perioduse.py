@@ -6,6 +6,10 @@ Readings do not say when a period began, only that one did between two of them.
 from typing import NamedTuple
 
 from escra_agent.counters import Counters
+from escra_common.messages import CpuLimit
+
+# Use is to be within the limit in any window so long: what was owed before is forgotten.
+WINDOW_USEC = 1_000_000
 
 
 class Used(NamedTuple):
@@ -16,19 +20,47 @@ class Used(NamedTuple):
 
 
 class PeriodUse:
-    __slots__ = ("_before_usec", "_first_usec", "_last")
+    """``over_usec``: so much at least was used beyond the limit of the period before this one.
+
+    A processor may run past the end of a quota until its next timer tick (4 ms at 250 Hz).  The kernel takes
+    that from the next period, but a write of the quota forgives it (K3).  ``owed_usec`` is what was used
+    beyond the limits lately and was not made up for.  ``throttled``: it was when the last period ended.
+    """
+
+    __slots__ = ("_before_usec", "_began_usec", "_first_usec", "_last", "over_usec", "owed_usec", "throttled")
 
     def __init__(self) -> None:
+        self.over_usec = self.owed_usec = 0
+        self.throttled = False
         self._last: Counters | None = None
         # Usage at the last reading in an earlier period, and at the first one in this period.
         self._before_usec: int | None = None
         self._first_usec = 0
+        # What it was at most when this period began.
+        self._began_usec = 0
 
-    def saw(self, now: Counters) -> Used | None:
-        """None until a period was seen to begin."""
+    def saw(self, now: Counters, limit: CpuLimit | None) -> Used | None:
+        """None until a period was seen to begin; ``limit`` is what was in force until now, if any."""
         last, self._last = self._last, now
         if last is not None and last.nr_periods != now.nr_periods:
-            self._before_usec, self._first_usec = last.usage_usec, now.usage_usec
+            self._ended(last, now, limit)
         if self._before_usec is None:
             return None
         return Used(now.usage_usec - self._first_usec, now.usage_usec - self._before_usec)
+
+    def _ended(self, last: Counters, now: Counters, limit: CpuLimit | None) -> None:
+        if (
+            limit is None
+            or limit.quota_usec is None
+            or limit.burst_usec
+            or now.nr_periods > last.nr_periods + 1
+        ):
+            self.over_usec = self.owed_usec = 0
+        elif self._before_usec is not None:
+            beyond_usec = last.usage_usec - self._began_usec - limit.quota_usec
+            kept = max(0, WINDOW_USEC - limit.period_usec) * self.owed_usec // WINDOW_USEC
+            self.over_usec, self.owed_usec = max(0, beyond_usec), max(0, kept + beyond_usec)
+        self._before_usec, self._first_usec = last.usage_usec, now.usage_usec
+        # Who was throttled when the period ended used nothing more of it.
+        self.throttled = now.nr_throttled != last.nr_throttled
+        self._began_usec = last.usage_usec if self.throttled else now.usage_usec

@@ -8,6 +8,9 @@ Where it is known what is used of a period, it need not be waited for: the quota
 used, is written for the rest of the period, and the whole of it at the boundary.  What processors had
 taken of the old quota and not used yet is void at a write (K3), and what they used but was not
 accounted for yet is charged after it.
+
+A write also forgives by how much the last period was overrun (K3), and a boundary is noticed a little late.
+Over the orders of a second that would add up: what was used beyond the limits is taken off at the next order.
 """
 
 from dataclasses import dataclass, replace
@@ -20,29 +23,32 @@ from escra_common.units import MIN_QUOTA_USEC, quota_usec
 # A boundary that does not come within this many periods is not coming: the group sleeps,
 # its timer is off (K5), and a refill changes nothing.
 PATIENCE_PERIODS = 1.5
-# A boundary noticed later than this may have been used for long already: the next one will do,
-# but not for ever on a machine that is busy all the time.
-PUNCTUAL_S = 0.006
+# A period of which more than this was used before its boundary was noticed is left out, or only what is left
+# of it is handed out; but not for ever on a machine that is busy all the time.
+LATE_USEC, LATE_SHARE = 3_000, 0.05
 MOST_BOUNDARIES = 4
 # The rest of a period is not worth a write when it is less than this, or, of a cut, than this share of
 # the new quota: it is not to be throttled by a cut that could wait.
 LEAST_REST_USEC = 2_000
 LEAST_CUT_REST = 0.5
+# What is owed is taken off when it is more than what most writes forgive, which is a part of a timer tick.
+LEAST_OWED_USEC, LEAST_OWED_SHARE = 2_000, 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """An aligned order: ``limit`` is to be written when ``nr_periods`` has moved on.
 
-    ``usage_usec`` was read at ``since``, ``nr_periods`` was last looked at ``looked_at`` (monotonic s).
+    ``usage_usec`` was read at ``since`` (monotonic s).  ``ceiling``: see ``take``.  ``tried`` is how many
+    boundaries were noticed too late.
     """
 
     limit: CpuLimit
     nr_periods: int
     usage_usec: int
     since: float
-    looked_at: float
-    missed: int = 0
+    ceiling: bool
+    tried: int = 0
 
 
 class Plan:
@@ -68,7 +74,7 @@ class Plan:
 
     def saw(self, counters: Counters) -> None:
         """A reading, whatever it was for."""
-        self._use.saw(counters)
+        self._use.saw(counters, self.stands_for)
 
     def new_controller(self) -> None:
         """Another connection, another order book: what was still waiting is void."""
@@ -79,10 +85,13 @@ class Plan:
         """What to write when the rest of a period is in force and nothing waits any more for its end."""
         return self._rest_of if self.waiting is None else None
 
-    def take(self, order: CpuOrder, counters: Counters, now: float, *, idle: bool) -> CpuLimit | None:
+    def take(
+        self, order: CpuOrder, counters: Counters, now: float, *, idle: bool, ceiling: bool = False
+    ) -> CpuLimit | None:
         """The limit to write now, or None when it must wait or is out of date.
 
         The period stays what the kernel holds (K7).  ``idle``: nothing was used since the last tick.
+        ``ceiling``: the container may never have more than this.
         """
         if order.rev <= self.rev:
             return None
@@ -90,13 +99,11 @@ class Plan:
         period = counters.limit.period_usec
         quota = quota_usec(order.cpu_milli, period)
         burst = min(quota, order.burst_milli * period // 1000)
-        limit, used = CpuLimit(quota, period, burst), self._use.saw(counters)
-        self.waiting = None
+        limit, used = CpuLimit(quota, period, burst), self._use.saw(counters, self.stands_for)
         if order.aligned and not idle:
-            self.waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, now)
-            return self._rest(limit, used)
-        self.extra_usec = 0 if idle else _extra_usec(counters.limit, limit, used)
-        return limit
+            self.waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, ceiling)
+            return self._rest(self.waiting, used)
+        return self._whole(limit, counters, Used(0, 0) if idle else used)
 
     def refuse(self, order: CpuOrder) -> bool:
         """It is not carried out, and voids those before it; False when it is out of date itself."""
@@ -111,34 +118,63 @@ class Plan:
 
         While it goes on waiting, it is but what it leaves for the rest of this period.
         """
-        waiting, used = self.waiting, self._use.saw(counters)
+        waiting, used = self.waiting, self._use.saw(counters, self.stands_for)
         if waiting is None:
             return None
         if counters.nr_periods != waiting.nr_periods:
-            late = now - waiting.looked_at > PUNCTUAL_S and waiting.missed + 1 < MOST_BOUNDARIES
-            # What was the rest of a period is too little for a whole one.
-            ready, missed = not late or self._rest_of is not None, waiting.missed + 1
-        else:
-            patience_s = PATIENCE_PERIODS * waiting.limit.period_usec / 1e6
-            if now - waiting.since < patience_s:
-                self.waiting = replace(waiting, looked_at=now)
-                return self._rest(waiting.limit, used) if self._rest_of != waiting.limit else None
-            ready, missed = counters.usage_usec == waiting.usage_usec, waiting.missed
-        self.waiting = None
-        if ready:
-            self.extra_usec = _extra_usec(counters.limit, waiting.limit, used)
-            return waiting.limit
-        self.waiting = Waiting(waiting.limit, counters.nr_periods, counters.usage_usec, now, now, missed)
-        return None
-
-    def _rest(self, limit: CpuLimit, used: Used | None) -> CpuLimit | None:
-        """What ``limit`` leaves of this period; None where that is not known well enough to be of use."""
-        held = self.stands_for
-        left_usec = _left_usec(held, limit, used) if held is not None and used is not None else None
-        if left_usec is None:
+            return self._at_boundary(waiting, counters, used, now)
+        if now - waiting.since < PATIENCE_PERIODS * waiting.limit.period_usec / 1e6:
+            return self._rest(waiting, used) if self._rest_of != waiting.limit else None
+        if counters.usage_usec != waiting.usage_usec:
+            self.waiting = replace(waiting, usage_usec=counters.usage_usec, since=now)
             return None
+        return self._whole(waiting.limit, counters, used)
+
+    def _at_boundary(
+        self, waiting: Waiting, counters: Counters, used: Used | None, now: float
+    ) -> CpuLimit | None:
+        """The whole limit, or else a part of it until the next boundary, or nothing."""
+        assert used is not None  # a period was seen to begin just now
+        tried = waiting.tried + 1
+        late = used.at_most > _worth(waiting.limit, LATE_USEC, LATE_SHARE) and tried < MOST_BOUNDARIES
+        owes = self._use.owed_usec > _worth(waiting.limit, LEAST_OWED_USEC, LEAST_OWED_SHARE)
+        part = (
+            self._repaid(waiting.limit, used) if late or (owes and self._rest_of != waiting.limit) else None
+        )
+        # What was the rest of a period is too little for a whole one.
+        if part is None and (not late or self._rest_of is not None):
+            return self._whole(waiting.limit, counters, used)
+        self.waiting = Waiting(
+            waiting.limit, counters.nr_periods, counters.usage_usec, now, waiting.ceiling, tried
+        )
+        return part
+
+    def _whole(self, limit: CpuLimit, counters: Counters, used: Used | None) -> CpuLimit:
+        self.waiting = None
+        self.extra_usec = _extra_usec(counters.limit, limit, used, self._use.over_usec)
+        return limit
+
+    def _rest(self, waiting: Waiting, used: Used | None) -> CpuLimit | None:
+        """What its limit leaves of this period; None where that is not known well enough to be of use."""
+        held, limit = self.stands_for, waiting.limit
+        if held is None or used is None or (waiting.ceiling and _raises(held, limit)):
+            return None
+        left_usec = _left_usec(held, limit, used, self._use.owed_usec)
+        return None if left_usec is None else self._part(limit, left_usec)
+
+    def _repaid(self, limit: CpuLimit, used: Used) -> CpuLimit | None:
+        """What is left of a period that just began once what is owed is paid, but at least half of it.
+
+        None for who does not use all it may: that one would be throttled for nothing.
+        """
+        if limit.quota_usec is None or limit.burst_usec or not self._use.throttled:
+            return None
+        left_usec = limit.quota_usec - used.at_most - self._use.owed_usec
+        return self._part(limit, max(left_usec, limit.quota_usec // 2))
+
+    def _part(self, limit: CpuLimit, part_usec: int) -> CpuLimit:
         self._rest_of, self.extra_usec = limit, 0
-        return CpuLimit(left_usec, limit.period_usec)
+        return CpuLimit(part_usec, limit.period_usec)
 
     def wrote(self, in_force: CpuLimit) -> None:
         """What the kernel held after our write."""
@@ -179,7 +215,7 @@ def told_apart(limit: CpuLimit, original: CpuLimit) -> CpuLimit:
     return CpuLimit(quota_usec - 1, limit.period_usec, min(limit.burst_usec, quota_usec - 1))
 
 
-def _left_usec(held: CpuLimit, limit: CpuLimit, used: Used) -> int | None:
+def _left_usec(held: CpuLimit, limit: CpuLimit, used: Used, owed_usec: int) -> int | None:
     """What a write in the middle of a period may hand out, so that it amounts to ``limit`` in all.
 
     With a burst (K8) what it hands out does not follow from the quotas.
@@ -187,18 +223,29 @@ def _left_usec(held: CpuLimit, limit: CpuLimit, used: Used) -> int | None:
     before, after = held.quota_usec, limit.quota_usec
     if before is None or after is None or held.burst_usec or limit.burst_usec:
         return None
-    left = after - used.at_most
+    left = after - used.at_most - owed_usec
     least = before - used.at_least if after > before else int(LEAST_CUT_REST * after)
     return left if left >= max(least, LEAST_REST_USEC) else None
 
 
-def _extra_usec(held: CpuLimit, limit: CpuLimit, used: Used | None) -> int:
-    """What was used of a period before a whole quota is handed out in it; who had no limit is forgiven."""
+def _extra_usec(held: CpuLimit, limit: CpuLimit, used: Used | None, over_usec: int) -> int:
+    """What a whole quota lets through that is handed out after something of the period was used.
+
+    And after the period before was overrun, by ``over_usec``.  Who had no limit is forgiven.
+    """
     if held.quota_usec is None or limit.quota_usec is None:
         return 0
     if used is None or held.burst_usec or limit.burst_usec:
         return limit.quota_usec
-    return min(limit.quota_usec, used.at_most)
+    return min(limit.quota_usec, used.at_most + over_usec)
+
+
+def _worth(limit: CpuLimit, least_usec: int, share: float) -> float:
+    return max(least_usec, share * (limit.quota_usec or 0))
+
+
+def _raises(held: CpuLimit, limit: CpuLimit) -> bool:
+    return held.quota_usec is not None and limit.quota_usec is not None and limit.quota_usec > held.quota_usec
 
 
 def _same_share(a: CpuLimit, b: CpuLimit) -> bool:

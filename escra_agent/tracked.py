@@ -140,6 +140,11 @@ class Tracked:
             and (self.memory is None or self.memory.settled)
         )
 
+    @property
+    def most_milli(self) -> int | None:
+        """Its ceiling, whoever set it; None where there is none but the host itself."""
+        return least_of(self.candidate.labels.cpu_max_milli, self._ceiling("cpu", self.cap_milli))
+
     def new_controller(self) -> None:
         """Another connection: what was told on the last one is told again, and its orders are void."""
         self.resting, self.sampler = False, Sampler()

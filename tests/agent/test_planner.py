@@ -15,6 +15,11 @@ def counters(nr_periods: int = 0, usage_usec: int = 0, limit: CpuLimit = NONE) -
     return Counters(0, usage_usec, nr_periods, 0, 0, limit)
 
 
+def throttled(nr_periods: int, usage_usec: int, limit: CpuLimit = NONE) -> Counters:
+    """In every period."""
+    return Counters(0, usage_usec, nr_periods, nr_periods, 0, limit)
+
+
 def test_a_plain_order_is_written_at_once_in_the_period_the_kernel_holds() -> None:
     assert Plan(None).take(order(1, 500), counters(), 0.0, idle=False) == CpuLimit(50_000, 100_000)
     short = counters(limit=CpuLimit(None, 20_000))
@@ -69,15 +74,39 @@ def test_an_aligned_order_waits_for_the_period_boundary() -> None:
     assert plan.due(counters(8), 10.064) is None, "once"
 
 
-def test_a_boundary_noticed_late_is_left_out_but_not_for_ever() -> None:
+def test_of_a_period_that_was_used_before_its_boundary_was_noticed_only_the_rest_is_given() -> None:
     plan = waiting_plan()
-    assert plan.due(counters(8), 10.02) is None, "nobody knows when in these 20 ms it was"
-    assert look(plan, 10.022, 10.1, 8) is None
-    assert plan.due(counters(9), 10.102) == CpuLimit(50_000, 100_000)
-    plan, written = waiting_plan(), None
-    for n in range(1, 5):
-        written = written or plan.due(counters(7 + n), 10.0 + n * 0.1)
-    assert written is not None
+    assert plan.due(throttled(8, 9_000), 10.02) == CpuLimit(41_000, 100_000)
+    assert plan.due(throttled(8, 50_000), 10.1) is None
+    assert plan.due(throttled(9, 50_500), 10.102) == CpuLimit(50_000, 100_000)
+
+
+def test_half_of_it_at_least_and_not_for_ever() -> None:
+    plan = waiting_plan()
+    given = [plan.due(throttled(7 + n, 40_000 * n), 10.0 + n * 0.1) for n in range(1, 5)]
+    assert given == [CpuLimit(25_000, 100_000)] * 3 + [CpuLimit(50_000, 100_000)]
+    assert plan.waiting is None
+
+
+def test_who_was_not_throttled_would_be_by_that_so_the_boundary_is_left_out() -> None:
+    plan = waiting_plan()
+    assert plan.due(counters(8, 9_000), 10.02) is None
+    assert plan.due(counters(8, 30_000), 10.1) is None
+    assert plan.due(counters(9, 31_000), 10.102) == CpuLimit(50_000, 100_000)
+
+
+def test_where_the_rest_is_not_known_a_boundary_noticed_late_is_left_out() -> None:
+    plan = Plan(None)
+    assert plan.take(order(1, 500, aligned=True, burst=100), counters(7), 10.0, idle=False) is None
+    assert plan.due(counters(8, 9_000), 10.02) is None
+    assert plan.due(counters(9, 50_000), 10.12) is None
+    assert plan.due(counters(10, 50_000), 10.202) == CpuLimit(50_000, 100_000, 10_000)
+
+
+def test_what_a_boundary_may_be_late_grows_with_the_quota() -> None:
+    plan = Plan(None)
+    assert plan.take(order(1, 4000, aligned=True), counters(7), 10.0, idle=False) is None
+    assert plan.due(counters(8, 9_000), 10.002) == CpuLimit(400_000, 100_000), "four processors, 2 ms"
 
 
 def test_a_boundary_that_does_not_come_is_not_waited_for() -> None:
@@ -89,7 +118,7 @@ def test_a_boundary_that_does_not_come_is_not_waited_for() -> None:
 def test_a_group_that_woke_up_meanwhile_gets_its_boundary() -> None:
     plan = waiting_plan()
     assert look(plan, 10.0, 10.16, 7, usage_usec=4_000) is None, "it is using its quota: no refill now"
-    assert look(plan, 10.162, 10.2, 8, usage_usec=9_000) == CpuLimit(50_000, 100_000)
+    assert look(plan, 10.162, 10.2, 8, usage_usec=4_500) == CpuLimit(50_000, 100_000)
 
 
 def test_an_idle_container_has_nothing_to_refill() -> None:
@@ -130,7 +159,8 @@ def test_who_has_used_up_its_quota_gets_the_rest_of_a_higher_one_at_once() -> No
     assert plan.stands_for == CpuLimit(25_000, 100_000)
     assert plan.obeyed_rev == 1
     assert plan.due(counters(7, 115_000, given), 10.01) is None
-    assert write(plan, plan.due(counters(8, 125_000, given), 10.012)) == CpuLimit(25_000, 100_000)
+    assert plan.due(counters(7, 125_000, given), 10.012) is None
+    assert write(plan, plan.due(counters(8, 125_000, given), 10.014)) == CpuLimit(25_000, 100_000)
     assert plan.stands_for == plan.wanted
     assert plan.left_over() is None
 
@@ -194,6 +224,15 @@ def test_the_rest_of_a_period_is_never_the_limit_of_the_next_one() -> None:
     assert late == CpuLimit(25_000, 100_000), "though nobody knows when it began"
 
 
+def test_nor_is_it_all_that_is_left_of_that_one() -> None:
+    plan, now = working(10_000, used_usec=10_000)
+    given = write(plan, plan.take(order(1, 250, aligned=True), now, 10.0, idle=False))
+    late = write(plan, plan.due(throttled(8, 118_000, given), 10.05))
+    assert late == CpuLimit(17_000, 100_000), "up to 8 ms may have been used in it"
+    assert plan.due(throttled(8, 135_000, late), 10.14) is None
+    assert plan.due(throttled(9, 135_000, late), 10.142) == CpuLimit(25_000, 100_000)
+
+
 def test_nor_when_the_order_is_void() -> None:
     plan, now = working(10_000, used_usec=10_000)
     given = write(plan, plan.take(order(1, 250, aligned=True), now, 10.0, idle=False))
@@ -203,6 +242,57 @@ def test_nor_when_the_order_is_void() -> None:
     write(plan, plan.left_over())
     assert plan.left_over() is None
     assert plan.wanted == CpuLimit(25_000, 100_000)
+
+
+# ---- what is owed ------------------------------------------------------------------
+
+
+def owing(quota_usec: int, owed_usec: int) -> tuple[Plan, Counters]:
+    """Throttled in two periods, the second of which it overran; and as the third begins."""
+    limit = CpuLimit(quota_usec, 100_000)
+    plan = Plan(limit)
+    for n, usage_usec in ((0, 0), (1, quota_usec), (2, 2 * quota_usec + owed_usec)):
+        plan.saw(Counters(0, usage_usec, n, n, 0, limit))
+        plan.saw(Counters(0, usage_usec, n + 1, n + 1, 0, limit))
+    return plan, Counters(0, 2 * quota_usec + owed_usec, 3, 3, 0, limit)
+
+
+def test_what_is_owed_is_taken_off_the_rest_of_a_period() -> None:
+    plan, now = owing(20_000, owed_usec=3_000)
+    later = now._replace(usage_usec=now.usage_usec + 20_000)
+    assert plan.take(order(1, 400, aligned=True), later, 10.0, idle=False) == CpuLimit(17_000, 100_000)
+
+
+def test_or_off_the_period_after_the_boundary_once() -> None:
+    plan, now = owing(20_000, owed_usec=3_000)
+    assert plan.take(order(1, 205, aligned=True), now, 10.0, idle=False) is None
+    stopped = now._replace(usage_usec=now.usage_usec + 17_000)
+    assert plan.due(stopped, 10.05) is None
+    began = stopped._replace(nr_periods=4, nr_throttled=4)
+    plan.saw(stopped._replace(usage_usec=stopped.usage_usec + 6_000))
+    began = began._replace(usage_usec=stopped.usage_usec + 6_000)
+    given = write(plan, plan.due(began, 10.1))
+    assert given == CpuLimit(20_500 - 2_700 - 3_000, 100_000), "3 ms of the last period, and 2.7"
+    ended = began._replace(usage_usec=began.usage_usec + 14_800, limit=given)
+    assert plan.due(ended, 10.15) is None
+    assert plan.due(ended._replace(nr_periods=5, nr_throttled=5), 10.2) == CpuLimit(20_500, 100_000)
+
+
+def test_what_a_write_forgives_is_among_what_it_lets_through() -> None:
+    plan, now = owing(20_000, owed_usec=1_500)
+    assert plan.take(order(1, 205, aligned=True), now, 10.0, idle=False) is None
+    stopped = now._replace(usage_usec=now.usage_usec + 20_500)
+    assert plan.due(stopped, 10.05) is None
+    assert plan.due(stopped._replace(nr_periods=4, nr_throttled=4), 10.1) == CpuLimit(20_500, 100_000)
+    assert plan.extra_usec == 500
+
+
+def test_a_raise_to_the_ceiling_waits_for_the_boundary() -> None:
+    plan, now = working(10_000, used_usec=10_000)
+    assert plan.take(order(1, 250, aligned=True), now, 10.0, idle=False, ceiling=True) is None
+    assert plan.due(now, 10.01) is None
+    plan, now = working(80_000, used_usec=5_000)
+    assert plan.take(order(1, 400, aligned=True), now, 10.0, idle=False, ceiling=True) is not None, "a cut"
 
 
 def test_a_new_controller_voids_what_waits() -> None:

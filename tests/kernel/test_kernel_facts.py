@@ -82,11 +82,43 @@ def test_k3_a_write_voids_what_a_processor_had_in_hand_of_the_old_quota(cgroup: 
     assert 2_000 < statistics.median(after_usec) < 6_000
 
 
+def test_k3_a_write_forgives_by_how_much_the_last_period_was_overrun(cgroup: KernelCgroup) -> None:
+    """A processor is stopped at a tick, and what it used until then is taken from the next period, or not."""
+    opened = cgroup.open()
+    cgroup.busy()
+
+    def beyond_usec(rewrite: bool) -> float:
+        """Of 20 periods of 11 ms, per period; what is used before a write is not of the last period."""
+        put(quota_file(cgroup), 11_000)
+        next_period(opened)
+        begin, _ = boundary(opened)
+        before_writes_usec = 0
+        for step in range(20):
+            last, first = boundary(opened)
+            if rewrite:
+                put(quota_file(cgroup), 11_000 + step % 2)
+                before_writes_usec += first.usage_usec - last.usage_usec
+        end, _ = boundary(opened)
+        return (end.usage_usec - begin.usage_usec - before_writes_usec) / 21 - 11_000
+
+    alone, rewritten = beyond_usec(rewrite=False), beyond_usec(rewrite=True)
+    print(f"used beyond 11 ms: {alone:.0f} us in each period, {rewritten:.0f} us when written as each begins")
+    assert alone < 300
+    assert rewritten > alone + 200
+
+
 def next_period(opened: Cgroup) -> Counters:
-    start = opened.read()
-    while (now := opened.read()).nr_periods == start.nr_periods:
+    return boundary(opened)[1]
+
+
+def boundary(opened: Cgroup) -> tuple[Counters, Counters]:
+    """The last reading before the next one, and the first one after it."""
+    last = now = opened.read()
+    while now.nr_periods == last.nr_periods:
+        last = now
         time.sleep(0.0005)
-    return now
+        now = opened.read()
+    return last, now
 
 
 def test_k4_a_write_before_the_periods_end_hides_its_throttling_but_not_the_time(

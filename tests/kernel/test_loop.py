@@ -1,6 +1,7 @@
 """Both daemons, real cgroups, real load."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -291,7 +292,7 @@ def test_a_container_at_its_ceiling_stays_within_2_percent(hierarchy: Hierarchy)
             break
     assert result["careless_rewriting_ratio"] > 1.2, "the refill of K3 must be there to be avoided"
     assert result["writes"] > 10, "the loop must be at work"
-    assert result["ratio"] <= 1.02, result
+    assert result["ratio"] <= 1.02, json.dumps(result)
     assert result["app_ratio"] <= 1.02
     assert result["resting"]["ratio"] <= 1.12, "the kernel's own eleven quotas, and the same tolerance"
 
