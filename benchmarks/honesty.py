@@ -15,8 +15,8 @@ second: the kernel itself allows 11 quotas in such a window, with or without us.
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ OMEGA_CORES = 1.2
 WINDOW_S = 1.0
 STEP_S = 0.002
 REST_S = 1.0
+HOG_PROCESSOR = 0
 LOAD = str(Path(__file__).with_name("load.py"))
 
 Points = list[tuple[float, float]]
@@ -51,7 +52,7 @@ class Watched(NamedTuple):
 def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     seconds = 12.0 if quick else 60.0
     hierarchy = Hierarchy.detect()
-    with controllers_enabled(hierarchy):
+    with controllers_enabled(hierarchy), _beside_the_hog():
         say(f"Escra, always at the ceiling: {seconds:.0f} s")
         ceiling = _with_escra(hierarchy, seconds, pause_s=0.0)
         say(f"Escra, with rests: {seconds:.0f} s")
@@ -128,7 +129,7 @@ def _with_escra(hierarchy: Hierarchy, seconds: float, pause_s: float) -> Watched
         pair.wait_managed("hog", "left", "right")
         _full_load(groups[0], pause_s)
         for seed, group in enumerate(groups[1:]):
-            _start(group, 1, "0.7", "1.0", "0.1", str(seed))
+            group.start(*_load("0.7", "1.0", "0.1", str(seed)))
         cgroups = [group.open() for group in groups]
         for cgroup in cgroups:
             stack.callback(cgroup.close)
@@ -137,16 +138,28 @@ def _with_escra(hierarchy: Hierarchy, seconds: float, pause_s: float) -> Watched
         return Watched(hog, everybody, delay_s, pair.ask("agents")[0]["writes"])
 
 
+@contextmanager
+def _beside_the_hog() -> Iterator[None]:
+    """Whoever watches, decides and writes leaves the hog its processor, where there is another one.
+
+    When others delay a burst past its usual place in the period, a window holds parts of eleven bursts, which
+    is the scheduler's doing and not what is measured here.
+    """
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, ours - {HOG_PROCESSOR} or ours)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
 def _full_load(group: KernelCgroup, pause_s: float) -> None:
     """A process that wants a core, with a rest now and then if ``pause_s``."""
-    _start(group, 0, "4.0", str(pause_s), "0.0", "1")
+    group.start("taskset", "-c", str(HOG_PROCESSOR), *_load("4.0", str(pause_s), "0.0", "1"))
 
 
-def _start(group: KernelCgroup, cpu: int, *load: str) -> None:
-    """On a processor of its own: when others delay a burst past its usual place in the period, a window
-    holds parts of eleven bursts, which is the scheduler's doing and not what is measured here."""
-    processor = min(cpu, (os.cpu_count() or 1) - 1)
-    group.start("taskset", "-c", str(processor), sys.executable, LOAD, *load)
+def _load(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, LOAD, *arguments)
 
 
 def _watch(cgroups: list[Cgroup], seconds: float) -> tuple[Points, Points, float]:
