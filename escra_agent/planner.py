@@ -32,7 +32,7 @@ MOST_BOUNDARIES = 4
 LEAST_REST_USEC = 2_000
 LEAST_CUT_REST = 0.5
 # What is owed is taken off when it is more than what most writes forgive, which is a part of a timer tick.
-LEAST_OWED_USEC, LEAST_OWED_SHARE = 2_000, 0.05
+LEAST_OWED_USEC, LEAST_OWED_SHARE = 2_000, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +218,16 @@ def told_apart(limit: CpuLimit, original: CpuLimit) -> CpuLimit:
 def _left_usec(held: CpuLimit, limit: CpuLimit, used: Used, owed_usec: int) -> int | None:
     """What a write in the middle of a period may hand out, so that it amounts to ``limit`` in all.
 
-    With a burst (K8) what it hands out does not follow from the quotas.
+    Less what is owed, as far as that leaves enough.  With a burst (K8) what it hands out does not follow from
+    the quotas.
     """
     before, after = held.quota_usec, limit.quota_usec
     if before is None or after is None or held.burst_usec or limit.burst_usec:
         return None
-    left = after - used.at_most - owed_usec
+    left = after - used.at_most
     least = before - used.at_least if after > before else int(LEAST_CUT_REST * after)
-    return left if left >= max(least, LEAST_REST_USEC) else None
+    least = max(least, LEAST_REST_USEC)
+    return max(left - owed_usec, least) if left >= least else None
 
 
 def _extra_usec(held: CpuLimit, limit: CpuLimit, used: Used | None, over_usec: int) -> int:

@@ -263,9 +263,15 @@ def test_what_is_owed_is_taken_off_the_rest_of_a_period() -> None:
     assert plan.take(order(1, 400, aligned=True), later, 10.0, idle=False) == CpuLimit(17_000, 100_000)
 
 
+def test_but_not_so_that_a_raise_gives_nothing() -> None:
+    plan, now = owing(20_000, owed_usec=3_000)
+    later = now._replace(usage_usec=now.usage_usec + 16_000)
+    assert plan.take(order(1, 220, aligned=True), later, 10.0, idle=False) == CpuLimit(4_000, 100_000)
+
+
 def test_or_off_the_period_after_the_boundary_once() -> None:
     plan, now = owing(20_000, owed_usec=3_000)
-    assert plan.take(order(1, 205, aligned=True), now, 10.0, idle=False) is None
+    assert plan.take(order(1, 205, aligned=True), now, 10.0, idle=False, ceiling=True) is None
     stopped = now._replace(usage_usec=now.usage_usec + 17_000)
     assert plan.due(stopped, 10.05) is None
     began = stopped._replace(nr_periods=4, nr_throttled=4)
@@ -280,7 +286,7 @@ def test_or_off_the_period_after_the_boundary_once() -> None:
 
 def test_what_a_write_forgives_is_among_what_it_lets_through() -> None:
     plan, now = owing(20_000, owed_usec=1_500)
-    assert plan.take(order(1, 205, aligned=True), now, 10.0, idle=False) is None
+    assert plan.take(order(1, 205, aligned=True), now, 10.0, idle=False, ceiling=True) is None
     stopped = now._replace(usage_usec=now.usage_usec + 20_500)
     assert plan.due(stopped, 10.05) is None
     assert plan.due(stopped._replace(nr_periods=4, nr_throttled=4), 10.1) == CpuLimit(20_500, 100_000)
