@@ -49,6 +49,8 @@ log = structlog.get_logger()
 
 # How finely a period boundary is looked for while a write waits for one.
 BOUNDARY_POLL_S = 0.002
+# A controller answers a need for memory within this time, mostly.
+ANSWER_S = 0.002
 # So long Docker may take to say what runs, before what nobody else claims is given back.
 SOURCES_S = 30.0
 # A disk that was full may have room again.
@@ -183,8 +185,8 @@ class Agent:
             now = await self._ticker.next()
             self._resting.wake()
             if self._memory.tick():
-                # What it asked for leaves at the end of this round of the loop at the latest (TLS).
-                await asyncio.sleep(0)
+                # Somebody may be waiting for what it asked for: what only counts comes after the answer.
+                await asyncio.sleep(ANSWER_S)
             self._keeper.tick()
             self._resting.settle()
             gone = self._keeper.gone + self._memory.gone

@@ -15,7 +15,7 @@ T = TypeVar("T")
 # The longest file read ten times a second is cpu.stat, with about 300 bytes.
 _BUFFER = 4096
 # memory.stat has two to four thousand bytes by now.
-_LONG_BUFFER = 1 << 16
+_LONG_BUFFER = 1 << 14
 _MAX_COUNT = 2**63 - 1
 # Enough for any number that a kernel prints.
 NUMBER = 64
@@ -101,9 +101,16 @@ def read_number(fd: int | None) -> int:
     return 0 if fd is None else number(read(fd, NUMBER))
 
 
-def read_fields(fd: int, *, long: bool = False) -> dict[bytes, bytes]:
-    """The kernel's "flat keyed" files: a name and a number per line; ``long`` for memory.stat."""
-    return parse_fields(os.pread(fd, _LONG_BUFFER, 0) if long else read(fd))
+def read_fields(fd: int) -> dict[bytes, bytes]:
+    """The kernel's "flat keyed" files: a name and a number per line."""
+    return parse_fields(read(fd))
+
+
+def read_field(fd: int, name: bytes) -> int:
+    """One number of a long one such as memory.stat, not its first; raises ValueError when it is not there."""
+    text = read(fd, _LONG_BUFFER)
+    start = text.index(b"\n%b " % name) + len(name) + 2
+    return number(text[start : text.index(b"\n", start)])
 
 
 def parse_fields(text: bytes) -> dict[bytes, bytes]:

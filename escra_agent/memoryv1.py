@@ -13,7 +13,7 @@ from escra_agent.directory import (
     number,
     parse_fields,
     read,
-    read_fields,
+    read_field,
     read_number,
 )
 from escra_agent.guard import turn_killer_on
@@ -75,7 +75,7 @@ class MemoryFilesV1:
         return MemoryLimit(self._limit(), None, None if self._memsw is None else self._memsw())
 
     def cache_bytes(self) -> int:
-        return size(number(read_fields(self._stat, long=True)[b"total_inactive_file"]))
+        return size(read_field(self._stat, b"total_inactive_file"))
 
     # K20: memory alone may never be above memory and swap together.
     def raise_limit(self, limit: MemoryLimit) -> None:

@@ -7,7 +7,16 @@ import select
 from pathlib import Path
 
 from escra_agent.counters import MemoryReading
-from escra_agent.directory import NUMBER, Directory, Remembered, number, read, read_fields, read_number
+from escra_agent.directory import (
+    NUMBER,
+    Directory,
+    Remembered,
+    number,
+    read,
+    read_field,
+    read_fields,
+    read_number,
+)
 from escra_agent.memoryfiles import Pulse, limit_bytes, optional_limit, size
 from escra_common.messages import MemoryLimit
 from escra_common.units import MAX_BYTES
@@ -58,7 +67,7 @@ class MemoryFilesV2:
         return MemoryLimit(self._max(), self._high(), None if self._swap is None else self._swap())
 
     def cache_bytes(self) -> int:
-        return size(number(read_fields(self._stat, long=True)[b"inactive_file"]))
+        return size(read_field(self._stat, b"inactive_file"))
 
     def raise_limit(self, limit: MemoryLimit) -> None:
         now = self.read_limit()
