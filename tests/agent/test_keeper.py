@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.keeper import Keeper
 from escra_agent.labels import Labels
@@ -13,6 +15,7 @@ from escra_agent.tracked import Candidate
 from escra_common.messages import Applied, CpuLimit, CpuOrder, Message, SetLimits
 
 FREE = "max 100000"
+SHOP = Labels("shop")
 
 
 def folder_like_a_cgroup(tree: Path, name: str) -> Path:
@@ -23,11 +26,11 @@ def folder_like_a_cgroup(tree: Path, name: str) -> Path:
     return folder
 
 
-def keeper_of(tree: Path, names: list[str]) -> tuple[Keeper, Roster, list[Message]]:
+def keeper_of(tree: Path, names: list[str], labels: Labels = SHOP) -> tuple[Keeper, Roster, list[Message]]:
     said: list[Message] = []
     hierarchy = Hierarchy("v2", {}, str(tree))
     roster = Roster(hierarchy, OriginalsStore(tree / "originals.json", "boot"), said.append, Cutter())
-    candidates = [Candidate(n, n, lambda n=n: hierarchy.open(n), Labels("shop")) for n in names]  # type: ignore[misc]
+    candidates = [Candidate(n, n, lambda n=n: hierarchy.open(n), labels) for n in names]  # type: ignore[misc]
     asyncio.run(roster.attach(candidates))
     said.clear()
     return Keeper(roster, said.append), roster, said
@@ -72,4 +75,21 @@ def test_of_two_orders_that_come_together_the_later_one_is_carried_out(tmp_path:
     acks = [ack for message in said if isinstance(message, Applied) for ack in message.acks]
     assert [(ack.rev, ack.in_force.quota_usec, ack.extra_usec) for ack in acks] == [(3, 60_000, 0)]
     assert (folder / "cpu.max").read_text() == "58000 100000", "2 ms are used"
+    roster.close()
+
+
+@pytest.mark.parametrize(("milli", "written"), [(850, "83000 100000"), (900, "50000 100000")])
+def test_a_raise_to_nearly_its_own_ceiling_is_not_made_within_a_period(
+    tmp_path: Path, milli: int, written: str
+) -> None:
+    folder = folder_like_a_cgroup(tmp_path, "one")
+    keeper, roster, _ = keeper_of(tmp_path, ["one"], Labels("shop", cpu_max_milli=1000))
+    key = folder.stat().st_ino
+    keeper.obey(SetLimits([CpuOrder(key, 1, 500)]))
+    for usage_usec, nr_periods in ((1_000, 6), (2_000, 7), (3_000, 7)):
+        stat(folder, usage_usec, nr_periods)
+        keeper.tick()
+    keeper.obey(SetLimits([CpuOrder(key, 2, milli, 0, True)]))
+    assert (folder / "cpu.max").read_text() == written
+    assert keeper.poll_boundaries(), "the whole of it waits for the boundary"
     roster.close()
