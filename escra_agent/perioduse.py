@@ -8,7 +8,7 @@ from typing import NamedTuple
 from escra_agent.counters import Counters
 from escra_common.messages import CpuLimit
 
-# Use is to be within the limit in any window so long: what was owed before is forgotten.
+# Use is to be within the limit in any window so long: over so many periods what is owed fades.
 WINDOW_USEC = 1_000_000
 
 

@@ -40,7 +40,7 @@ class Waiting:
     """An aligned order: ``limit`` is to be written when ``nr_periods`` has moved on.
 
     ``usage_usec`` was read at ``since`` (monotonic s).  ``ceiling``: see ``take``.  ``tried`` is how many
-    boundaries were noticed too late.
+    boundaries went by.
     """
 
     limit: CpuLimit
@@ -91,7 +91,7 @@ class Plan:
         """The limit to write now, or None when it must wait or is out of date.
 
         The period stays what the kernel holds (K7).  ``idle``: nothing was used since the last tick.
-        ``ceiling``: the container may never have more than this.
+        ``ceiling``: the container may never have more than this, or hardly.
         """
         if order.rev <= self.rev:
             return None
@@ -137,15 +137,16 @@ class Plan:
         assert used is not None  # a period was seen to begin just now
         tried = waiting.tried + 1
         late = used.at_most > _worth(waiting.limit, LATE_USEC, LATE_SHARE) and tried < MOST_BOUNDARIES
-        owes = self._use.owed_usec > _worth(waiting.limit, LEAST_OWED_USEC, LEAST_OWED_SHARE)
-        part = (
-            self._repaid(waiting.limit, used) if late or (owes and self._rest_of != waiting.limit) else None
+        # Once for each order: the next boundary has an overrun of its own.
+        owes = self._rest_of != waiting.limit and self._use.owed_usec > _worth(
+            waiting.limit, LEAST_OWED_USEC, LEAST_OWED_SHARE
         )
+        part = self._repaid(waiting.limit, used) if late or owes else None
         # What was the rest of a period is too little for a whole one.
         if part is None and (not late or self._rest_of is not None):
             return self._whole(waiting.limit, counters, used)
-        self.waiting = Waiting(
-            waiting.limit, counters.nr_periods, counters.usage_usec, now, waiting.ceiling, tried
+        self.waiting = replace(
+            waiting, nr_periods=counters.nr_periods, usage_usec=counters.usage_usec, since=now, tried=tried
         )
         return part
 
@@ -156,11 +157,11 @@ class Plan:
 
     def _rest(self, waiting: Waiting, used: Used | None) -> CpuLimit | None:
         """What its limit leaves of this period; None where that is not known well enough to be of use."""
-        held, limit = self.stands_for, waiting.limit
-        if held is None or used is None or (waiting.ceiling and _raises(held, limit)):
+        held = self.stands_for
+        if held is None or used is None:
             return None
-        left_usec = _left_usec(held, limit, used, self._use.owed_usec)
-        return None if left_usec is None else self._part(limit, left_usec)
+        left_usec = _left_usec(held, waiting, used, self._use.owed_usec)
+        return None if left_usec is None else self._part(waiting.limit, left_usec)
 
     def _repaid(self, limit: CpuLimit, used: Used) -> CpuLimit | None:
         """What is left of a period that just began once what is owed is paid, but at least half of it.
@@ -215,14 +216,16 @@ def told_apart(limit: CpuLimit, original: CpuLimit) -> CpuLimit:
     return CpuLimit(quota_usec - 1, limit.period_usec, min(limit.burst_usec, quota_usec - 1))
 
 
-def _left_usec(held: CpuLimit, limit: CpuLimit, used: Used, owed_usec: int) -> int | None:
-    """What a write in the middle of a period may hand out, so that it amounts to ``limit`` in all.
+def _left_usec(held: CpuLimit, waiting: Waiting, used: Used, owed_usec: int) -> int | None:
+    """What a write in the middle of a period may hand out, so that it amounts to the waiting limit in all.
 
     Less what is owed, as far as that leaves enough.  With a burst (K8) what it hands out does not follow from
     the quotas.
     """
-    before, after = held.quota_usec, limit.quota_usec
-    if before is None or after is None or held.burst_usec or limit.burst_usec:
+    before, after = held.quota_usec, waiting.limit.quota_usec
+    if before is None or after is None or held.burst_usec or waiting.limit.burst_usec:
+        return None
+    if waiting.ceiling and after > before:
         return None
     left = after - used.at_most
     least = before - used.at_least if after > before else int(LEAST_CUT_REST * after)
@@ -243,11 +246,8 @@ def _extra_usec(held: CpuLimit, limit: CpuLimit, used: Used | None, over_usec: i
 
 
 def _worth(limit: CpuLimit, least_usec: int, share: float) -> float:
+    """The larger of an amount and a share of the quota: many processors do more of anything in a moment."""
     return max(least_usec, share * (limit.quota_usec or 0))
-
-
-def _raises(held: CpuLimit, limit: CpuLimit) -> bool:
-    return held.quota_usec is not None and limit.quota_usec is not None and limit.quota_usec > held.quota_usec
 
 
 def _same_share(a: CpuLimit, b: CpuLimit) -> bool:

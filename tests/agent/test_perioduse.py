@@ -24,13 +24,12 @@ def test_a_period_began_between_two_readings() -> None:
     assert use.saw(reading(10, 21_000), LIMIT) == Used(0, 1_000)
 
 
-def seen(*usages_usec: int, limit: CpuLimit | None = LIMIT, throttled: bool = True) -> PeriodUse:
+def seen(*usages_usec: int, limit: CpuLimit | None = LIMIT) -> PeriodUse:
     """Throttled at the end of every period, with so much used in all by then."""
     use = PeriodUse()
     for n, usage_usec in enumerate((0, *usages_usec)):
-        use.saw(reading(n, usage_usec), limit)
-        use.saw(reading(n, usage_usec, n if throttled else 0), limit)
-        use.saw(reading(n + 1, usage_usec, n + 1 if throttled else 0), limit)
+        use.saw(reading(n, usage_usec, n), limit)
+        use.saw(reading(n + 1, usage_usec, n + 1), limit)
     return use
 
 
