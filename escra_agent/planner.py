@@ -10,7 +10,8 @@ taken of the old quota and not used yet is void at a write (K3), and what they u
 accounted for yet is charged after it.
 
 A write also forgives by how much the last period was overrun (K3), and a boundary is noticed a little late.
-Over the orders of a second that would add up: what was used beyond the limits is taken off at the next order.
+Over the orders of a second that would add up: what was used beyond the limits is taken off at the next raise
+to a container's ceiling.
 """
 
 from dataclasses import dataclass, replace
@@ -23,8 +24,8 @@ from escra_common.units import MIN_QUOTA_USEC, quota_usec
 # A boundary that does not come within this many periods is not coming: the group sleeps,
 # its timer is off (K5), and a refill changes nothing.
 PATIENCE_PERIODS = 1.5
-# A period of which more than this was used before its boundary was noticed is left out, or only what is left
-# of it is handed out; but not for ever on a machine that is busy all the time.
+# A period of which more than this was used before its boundary was noticed (below the ceiling: twice that) is
+# left out, or only what is left of it is handed out; but not for ever on a machine that is busy all the time.
 LATE_USEC, LATE_SHARE = 3_000, 0.05
 MOST_BOUNDARIES = 4
 # The rest of a period is not worth a write when it is less than this, or, of a cut, than this share of
@@ -136,12 +137,13 @@ class Plan:
         """The whole limit, or else a part of it until the next boundary, or nothing."""
         assert used is not None  # a period was seen to begin just now
         tried = waiting.tried + 1
-        late = used.at_most > _worth(waiting.limit, LATE_USEC, LATE_SHARE) and tried < MOST_BOUNDARIES
+        late_usec = LATE_USEC if waiting.ceiling else 2 * LATE_USEC
+        late = used.at_most > _worth(waiting.limit, late_usec, LATE_SHARE) and tried < MOST_BOUNDARIES
         # Once for each order: the next boundary has an overrun of its own.
         owes = self._rest_of != waiting.limit and self._use.owed_usec > _worth(
             waiting.limit, LEAST_OWED_USEC, LEAST_OWED_SHARE
         )
-        part = self._repaid(waiting.limit, used) if late or owes else None
+        part = self._repaid(waiting, used) if late or owes else None
         # What was the rest of a period is too little for a whole one.
         if part is None and (not late or self._rest_of is not None):
             return self._whole(waiting.limit, counters, used)
@@ -160,15 +162,17 @@ class Plan:
         held = self.stands_for
         if held is None or used is None:
             return None
-        left_usec = _left_usec(held, waiting, used, self._use.owed_usec)
+        left_usec = _left_usec(held, waiting, used)
         return None if left_usec is None else self._part(waiting.limit, left_usec)
 
-    def _repaid(self, limit: CpuLimit, used: Used) -> CpuLimit | None:
+    def _repaid(self, waiting: Waiting, used: Used) -> CpuLimit | None:
         """What is left of a period that just began once what is owed is paid, but at least half of it.
 
-        None for who does not use all it may: that one would be throttled for nothing.
+        None for who is not at its ceiling, or does not use all it may: that one would be throttled and
+        ask for more, for nothing.
         """
-        if limit.quota_usec is None or limit.burst_usec or not self._use.throttled:
+        limit = waiting.limit
+        if limit.quota_usec is None or limit.burst_usec or not (waiting.ceiling and self._use.throttled):
             return None
         left_usec = limit.quota_usec - used.at_most - self._use.owed_usec
         return self._part(limit, max(left_usec, limit.quota_usec // 2))
@@ -216,11 +220,10 @@ def told_apart(limit: CpuLimit, original: CpuLimit) -> CpuLimit:
     return CpuLimit(quota_usec - 1, limit.period_usec, min(limit.burst_usec, quota_usec - 1))
 
 
-def _left_usec(held: CpuLimit, waiting: Waiting, used: Used, owed_usec: int) -> int | None:
+def _left_usec(held: CpuLimit, waiting: Waiting, used: Used) -> int | None:
     """What a write in the middle of a period may hand out, so that it amounts to the waiting limit in all.
 
-    Less what is owed, as far as that leaves enough.  With a burst (K8) what it hands out does not follow from
-    the quotas.
+    With a burst (K8) what it hands out does not follow from the quotas.
     """
     before, after = held.quota_usec, waiting.limit.quota_usec
     if before is None or after is None or held.burst_usec or waiting.limit.burst_usec:
@@ -229,8 +232,7 @@ def _left_usec(held: CpuLimit, waiting: Waiting, used: Used, owed_usec: int) -> 
         return None
     left = after - used.at_most
     least = before - used.at_least if after > before else int(LEAST_CUT_REST * after)
-    least = max(least, LEAST_REST_USEC)
-    return max(left - owed_usec, least) if left >= least else None
+    return left if left >= max(least, LEAST_REST_USEC) else None
 
 
 def _extra_usec(held: CpuLimit, limit: CpuLimit, used: Used | None, over_usec: int) -> int:

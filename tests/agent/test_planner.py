@@ -53,9 +53,9 @@ def test_a_refused_order_voids_those_before_it() -> None:
     assert plan.take(order(3, 400), counters(), 0.0, idle=False) is not None
 
 
-def waiting_plan() -> Plan:
+def waiting_plan(*, ceiling: bool = False) -> Plan:
     plan = Plan(None)
-    assert plan.take(order(1, 500, aligned=True), counters(7), 10.0, idle=False) is None
+    assert plan.take(order(1, 500, aligned=True), counters(7), 10.0, idle=False, ceiling=ceiling) is None
     return plan
 
 
@@ -75,21 +75,22 @@ def test_an_aligned_order_waits_for_the_period_boundary() -> None:
 
 
 def test_of_a_period_that_was_used_before_its_boundary_was_noticed_only_the_rest_is_given() -> None:
-    plan = waiting_plan()
+    plan = waiting_plan(ceiling=True)
     assert plan.due(throttled(8, 9_000), 10.02) == CpuLimit(41_000, 100_000)
     assert plan.due(throttled(8, 50_000), 10.1) is None
     assert plan.due(throttled(9, 50_500), 10.102) == CpuLimit(50_000, 100_000)
 
 
 def test_half_of_it_at_least_and_not_for_ever() -> None:
-    plan = waiting_plan()
+    plan = waiting_plan(ceiling=True)
     given = [plan.due(throttled(7 + n, 40_000 * n), 10.0 + n * 0.1) for n in range(1, 5)]
     assert given == [CpuLimit(25_000, 100_000)] * 3 + [CpuLimit(50_000, 100_000)]
     assert plan.waiting is None
 
 
-def test_who_was_not_throttled_would_be_by_that_so_the_boundary_is_left_out() -> None:
-    plan = waiting_plan()
+@pytest.mark.parametrize("ceiling", [True, False])
+def test_who_was_not_throttled_would_be_by_that_so_the_boundary_is_left_out(ceiling: bool) -> None:
+    plan = waiting_plan(ceiling=ceiling)
     assert plan.due(counters(8, 9_000), 10.02) is None
     assert plan.due(counters(8, 30_000), 10.1) is None
     assert plan.due(counters(9, 31_000), 10.102) == CpuLimit(50_000, 100_000)
@@ -224,15 +225,6 @@ def test_the_rest_of_a_period_is_never_the_limit_of_the_next_one() -> None:
     assert late == CpuLimit(25_000, 100_000), "though nobody knows when it began"
 
 
-def test_nor_is_it_all_that_is_left_of_that_one() -> None:
-    plan, now = working(10_000, used_usec=10_000)
-    given = write(plan, plan.take(order(1, 250, aligned=True), now, 10.0, idle=False))
-    late = write(plan, plan.due(throttled(8, 118_000, given), 10.05))
-    assert late == CpuLimit(17_000, 100_000), "up to 8 ms may have been used in it"
-    assert plan.due(throttled(8, 135_000, late), 10.14) is None
-    assert plan.due(throttled(9, 135_000, late), 10.142) == CpuLimit(25_000, 100_000)
-
-
 def test_nor_when_the_order_is_void() -> None:
     plan, now = working(10_000, used_usec=10_000)
     given = write(plan, plan.take(order(1, 250, aligned=True), now, 10.0, idle=False))
@@ -257,19 +249,13 @@ def owing(quota_usec: int, owed_usec: int) -> tuple[Plan, Counters]:
     return plan, Counters(0, 2 * quota_usec + owed_usec, 3, 3, 0, limit)
 
 
-def test_what_is_owed_is_taken_off_the_rest_of_a_period() -> None:
+def test_who_is_not_at_its_ceiling_is_not_throttled_for_what_it_owes() -> None:
     plan, now = owing(20_000, owed_usec=3_000)
     later = now._replace(usage_usec=now.usage_usec + 20_000)
-    assert plan.take(order(1, 400, aligned=True), later, 10.0, idle=False) == CpuLimit(17_000, 100_000)
+    assert plan.take(order(1, 400, aligned=True), later, 10.0, idle=False) == CpuLimit(20_000, 100_000)
 
 
-def test_but_not_so_that_a_raise_gives_nothing() -> None:
-    plan, now = owing(20_000, owed_usec=3_000)
-    later = now._replace(usage_usec=now.usage_usec + 16_000)
-    assert plan.take(order(1, 220, aligned=True), later, 10.0, idle=False) == CpuLimit(4_000, 100_000)
-
-
-def test_or_off_the_period_after_the_boundary_once() -> None:
+def test_what_is_owed_is_taken_off_the_period_after_the_boundary_once() -> None:
     plan, now = owing(20_000, owed_usec=3_000)
     assert plan.take(order(1, 205, aligned=True), now, 10.0, idle=False, ceiling=True) is None
     stopped = now._replace(usage_usec=now.usage_usec + 17_000)
