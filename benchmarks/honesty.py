@@ -4,6 +4,9 @@ Three containers share Ω = 1.2 cores on real cgroups.  ``hog`` always wants a c
 0.5, above its fair share: two bursty neighbours take from it and leave to it, so its limit moves and every
 move refills its quota (K3).  Use is read every 2 ms; the worst window of 1 s counts, wherever it begins.
 
+``ratio_on_time``: the same less what others' work explains.  On a busy machine a burst begins late, and the
+window from there holds more than ten quotas, with or without us (lateness.py); ``late_ms`` is the longest.
+
 ``careless_rewriting_ratio``: in the same run, the same load under a fixed limit that is written again every
 70 ms, as a naive controller would.
 
@@ -17,10 +20,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.lateness import late_starts_usec
 from benchmarks.numbers import worst_rate
 from benchmarks.pair import running_pair
 from escra_agent.cgroupfs import Cgroup
@@ -41,11 +44,11 @@ Points = list[tuple[float, float]]
 
 
 class Watched(NamedTuple):
-    """What one run showed: (time s, CPU s) pairs, and how long the hog was kept from its processor."""
+    """What one run showed: (time s, CPU s) pairs, and how late the hog was at each of its own."""
 
     hog: Points
     everybody: Points
-    longest_delay_s: float
+    late_s: list[float]
     writes: int
 
 
@@ -69,22 +72,25 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
         "limit_cores": LIMIT_CORES,
         "worst_window_used_cores": round(worst, 4),
         "ratio": round(worst / LIMIT_CORES, 4),
+        "ratio_on_time": round(worst_rate(hog, WINDOW_S, ceiling.late_s) / LIMIT_CORES, 4),
+        "late_ms": round(max(ceiling.late_s) * 1000, 1),
         "writes": ceiling.writes,
-        "longest_delay_ms": round(ceiling.longest_delay_s * 1000, 1),
         "seconds": seconds,
         "omega_cores": OMEGA_CORES,
         "worst_window_app_used_cores": round(app, 4),
         "app_ratio": round(app / OMEGA_CORES, 4),
-        "careless_rewriting_ratio": round(worst_rate(careless, WINDOW_S) / LIMIT_CORES, 4),
+        "careless_rewriting_ratio": round(
+            worst_rate(careless.hog, WINDOW_S, careless.late_s) / LIMIT_CORES, 4
+        ),
         "resting": {
             "ratio": round(worst_rate(resting.hog, WINDOW_S) / LIMIT_CORES, 4),
-            "kernel_alone_ratio": round(worst_rate(alone, WINDOW_S) / LIMIT_CORES, 4),
+            "kernel_alone_ratio": round(worst_rate(alone.hog, WINDOW_S) / LIMIT_CORES, 4),
             "writes": resting.writes,
         },
     }
 
 
-def _fixed(hierarchy: Hierarchy, seconds: float, pause_s: float, *, careless: bool) -> Points:
+def _fixed(hierarchy: Hierarchy, seconds: float, pause_s: float, *, careless: bool) -> Watched:
     """A limit without Escra; ``careless`` writes it again every 70 ms."""
     with throwaway(hierarchy) as group:
         _full_load(group, pause_s)
@@ -92,17 +98,14 @@ def _fixed(hierarchy: Hierarchy, seconds: float, pause_s: float, *, careless: bo
         limit = CpuLimit(int(LIMIT_CORES * 100_000), 100_000)
         cgroup.write_limit(limit)
         time.sleep(1.0)
-        points: Points = []
-        start = time.monotonic()
-        step = 0
-        while (now := time.monotonic()) < start + seconds:
-            points.append((now, cgroup.read().usage_usec / 1e6))
-            step += 1
+
+        def each_step(step: int) -> None:
             if careless and step % 35 == 0:
                 _rewrite(group, hierarchy, limit)
-            time.sleep(max(0.0, start + step * STEP_S - time.monotonic()))
+
+        hog, everybody, late_s = _watch([cgroup], seconds, each_step)
         cgroup.close()
-        return points
+        return Watched(hog, everybody, late_s, writes=0)
 
 
 def _rewrite(group: KernelCgroup, hierarchy: Hierarchy, limit: CpuLimit) -> None:
@@ -134,17 +137,13 @@ def _with_escra(hierarchy: Hierarchy, seconds: float, pause_s: float) -> Watched
         for cgroup in cgroups:
             stack.callback(cgroup.close)
         time.sleep(2.0)  # until the hog has its limit
-        hog, everybody, delay_s = _watch(cgroups, seconds)
-        return Watched(hog, everybody, delay_s, pair.ask("agents")[0]["writes"])
+        hog, everybody, late_s = _watch(cgroups, seconds)
+        return Watched(hog, everybody, late_s, pair.ask("agents")[0]["writes"])
 
 
 @contextmanager
 def _beside_the_hog() -> Iterator[None]:
-    """Whoever watches, decides and writes leaves the hog its processor, where there is another one.
-
-    When others delay a burst past its usual place in the period, a window holds parts of eleven bursts, which
-    is the scheduler's doing and not what is measured here.
-    """
+    """Whoever watches, decides and writes leaves the hog its processor, where there is another one."""
     ours = os.sched_getaffinity(0)
     os.sched_setaffinity(0, ours - {HOG_PROCESSOR} or ours)
     try:
@@ -162,8 +161,10 @@ def _load(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, LOAD, *arguments)
 
 
-def _watch(cgroups: list[Cgroup], seconds: float) -> tuple[Points, Points, float]:
-    """(time s, CPU s) of the first, and of all together; the longest delay of the first, in s."""
+def _watch(
+    cgroups: list[Cgroup], seconds: float, each_step: Callable[[int], None] = lambda step: None
+) -> tuple[Points, Points, list[float]]:
+    """(time s, CPU s) of the first, and of all together; how late the first was, in s."""
     first: list[Counters] = []
     together: Points = []
     start = time.monotonic()
@@ -173,20 +174,7 @@ def _watch(cgroups: list[Cgroup], seconds: float) -> tuple[Points, Points, float
         first.append(readings[0])
         together.append((readings[-1].time_usec / 1e6, sum(r.usage_usec for r in readings) / 1e6))
         step += 1
+        each_step(step)
         time.sleep(max(0.0, start + step * STEP_S - time.monotonic()))
-    return [(r.time_usec / 1e6, r.usage_usec / 1e6) for r in first], together, _longest_delay_s(first)
-
-
-def _longest_delay_s(readings: list[Counters]) -> float:
-    """The longest time, between two ends of throttling, in which work was there and allowed and did not run.
-
-    For work that always wants one processor, time is use, throttled time or delay by somebody else; the
-    kernel books throttled time when it ends.  A burst that was delayed ends late, and a window of 1 s from
-    there holds its rest and ten more: more than the limit, by the length of the delay at most.
-    """
-    ends = [after for before, after in pairwise(readings) if after.throttled_usec > before.throttled_usec]
-    delays = [
-        (b.time_usec - a.time_usec) - (b.usage_usec - a.usage_usec) - (b.throttled_usec - a.throttled_usec)
-        for a, b in pairwise(ends)
-    ]
-    return max(delays, default=0) / 1e6
+    late_s = [usec / 1e6 for usec in late_starts_usec(first)]
+    return [(r.time_usec / 1e6, r.usage_usec / 1e6) for r in first], together, late_s

@@ -22,19 +22,23 @@ def summary_ms(seconds: Sequence[float]) -> dict[str, float | int]:
     }
 
 
-def worst_rate(points: Sequence[tuple[float, float]], window_s: float) -> float:
+def worst_rate(
+    points: Sequence[tuple[float, float]], window_s: float, allowed: Sequence[float] | None = None
+) -> float:
     """The greatest growth per second of a cumulative value over any window of exactly ``window_s``.
 
     ``points`` are (time, value), in order; a window begins at a point, and the value at its end is
-    interpolated between the two points around it.
+    interpolated between the two points around it.  ``allowed`` is what is not counted of a window, for each
+    point it may begin at.
     """
     worst, right = 0.0, 0
-    for at, value in points:
+    for index, (at, value) in enumerate(points):
         end = at + window_s
         while right < len(points) and points[right][0] < end:
             right += 1
         if right == len(points):
             break
         (t0, v0), (t1, v1) = points[right - 1], points[right]
-        worst = max(worst, (v0 + (v1 - v0) * (end - t0) / (t1 - t0) - value) / window_s)
+        grown = v0 + (v1 - v0) * (end - t0) / (t1 - t0) - value
+        worst = max(worst, (grown - (allowed[index] if allowed else 0.0)) / window_s)
     return worst

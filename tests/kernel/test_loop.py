@@ -284,15 +284,11 @@ def test_set_and_reload_change_omega(scene: Scene) -> None:
 
 def test_a_container_at_its_ceiling_stays_within_2_percent(hierarchy: Hierarchy) -> None:
     """Promise 5, with a short run of the benchmark; it shows what careless writing does beside it."""
-    for _ in range(3):
-        result = honesty.measure(quick=True, say=lambda line: None)
-        excess_ms = (result["ratio"] - 1) * result["limit_cores"] * 1000
-        # A burst that others on this machine delayed ends late, by so much: then once more.
-        if result["ratio"] <= 1.02 or excess_ms > result["longest_delay_ms"]:
-            break
+    result = honesty.measure(quick=True, say=lambda line: None)
     assert result["careless_rewriting_ratio"] > 1.2, "the refill of K3 must be there to be avoided"
     assert result["writes"] > 10, "the loop must be at work"
-    assert result["ratio"] <= 1.02, json.dumps(result)
+    # Others on this machine make bursts late: the plain ratio shows that as well.
+    assert result["ratio_on_time"] <= 1.02, json.dumps(result)
     assert result["app_ratio"] <= 1.02
     assert result["resting"]["ratio"] <= 1.12, "the kernel's own eleven quotas, and the same tolerance"
 
