@@ -7,13 +7,15 @@ since the period began, and how fast, says beforehand whether the quota will do.
 from typing import Final
 
 from escra_agent.counters import Counters
+from escra_agent.perioduse import Period
 
 # Who may run out soon is looked at again after the shorter time.
 NEAR_USEC, FAR_USEC = 10_000, 20_000
 # What is left of a quota then may be nothing: processors keep up to a slice of it for themselves (K2).
 DRY: Final = 0.97
-# So late in a period help comes with the next one anyhow.
+# So late in a period help comes with the next one anyhow; so long after it began that is seen.
 LEAST_LEFT_USEC = 8_000
+NEXT_USEC = 1_000
 # Said so often about a quota, once in a period: the controller may have been waiting for another order to be
 # carried out.  Then it knows, and a wish that it cannot meet stands so long.
 SAID_AT_MOST = 2
@@ -23,21 +25,21 @@ SAY_AGAIN_USEC = 500_000
 class Foresight:
     """One per container that is looked at.  ``due_usec`` is when it wants the next reading."""
 
-    __slots__ = ("_base_usec", "_began_usec", "_last", "_said", "_times_said", "due_usec")
+    __slots__ = ("_last", "_said", "_times_said", "due_usec")
 
     def __init__(self) -> None:
         self._last: Counters | None = None
-        # Used before the present period began, and when that was.
-        self._base_usec = 0.0
-        self._began_usec = 0.0
         # When it was last said that the quota will not do, and how often of this quota.
         self._said: Counters | None = None
         self._times_said = 0
         self.due_usec = 0
 
-    def look(self, now: Counters) -> bool:
-        """Whether it is to be said that the quota will not do for this period, or did not for the last."""
-        if not self._short(now):
+    def look(self, now: Counters, period: Period | None) -> bool:
+        """Whether it is to be said that the quota will not do for this period, or did not for the last.
+
+        ``period`` is what is known of the present one.
+        """
+        if not self._short(now, period):
             return False
         said = self._said
         if said is None or said.limit != now.limit or now.time_usec - said.time_usec >= SAY_AGAIN_USEC:
@@ -47,24 +49,22 @@ class Foresight:
         self._said, self._times_said = now, self._times_said + 1
         return True
 
-    def _short(self, now: Counters) -> bool:
+    def _short(self, now: Counters, period: Period | None) -> bool:
         last, self._last = self._last, now
         self.due_usec = now.time_usec + NEAR_USEC
-        quota, elapsed = now.limit.quota_usec, now.time_usec - (last.time_usec if last else 0)
-        if last is None or quota is None or elapsed <= 0:
-            self._base_usec, self._began_usec = now.usage_usec, now.time_usec
+        quota = now.limit.quota_usec
+        if last is None or quota is None or now.time_usec <= last.time_usec:
             return False
-        if now.nr_periods != last.nr_periods:
-            # Somewhere in between: of what was used since, half is of the period before.
-            self._base_usec = (last.usage_usec + now.usage_usec) / 2
-            self._began_usec = now.time_usec - min(elapsed, now.limit.period_usec) / 2
-        rate = (now.usage_usec - last.usage_usec) / elapsed
-        used = now.usage_usec - self._base_usec
-        left_usec = self._began_usec + now.limit.period_usec - now.time_usec
-        if used + rate * 2 * FAR_USEC < quota:
-            self.due_usec = now.time_usec + FAR_USEC
         if now.nr_throttled != last.nr_throttled:
             return True
+        if period is None:
+            return False
+        used, next_usec = period.used_usec, period.began_usec + now.limit.period_usec
+        rate = (now.usage_usec - last.usage_usec) / (now.time_usec - last.time_usec)
+        left_usec = next_usec - now.time_usec
+        if used + rate * 2 * FAR_USEC < quota:
+            self.due_usec = now.time_usec + FAR_USEC
         if left_usec < LEAST_LEFT_USEC:
+            self.due_usec = min(self.due_usec, next_usec + NEXT_USEC)
             return False
         return used >= DRY * quota or (used + rate * NEAR_USEC >= quota and used + rate * left_usec > quota)

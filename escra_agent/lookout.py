@@ -49,7 +49,8 @@ class Lookout:
         try:
             counters = tracked.cgroup.read(tracked.plan.wanted)
             tracked.plan.saw(counters)
-            if foresight.look(counters._replace(limit=tracked.plan.stands_for or counters.limit)):
+            stood_for = counters._replace(limit=tracked.plan.stands_for or counters.limit)
+            if foresight.look(stood_for, tracked.plan.period(counters)):
                 self._keeper.alarm(tracked, counters)
         except CgroupGone:
             self._keeper.gone.append(tracked)

@@ -6,10 +6,13 @@ Readings do not say when a period began, only that one did between two of them.
 from typing import NamedTuple
 
 from escra_agent.counters import Counters
+from escra_agent.periodgrid import PeriodGrid
 from escra_common.messages import CpuLimit
 
 # Use is to be within the limit in any window so long: over so many periods what is owed fades.
 WINDOW_USEC = 1_000_000
+# The kernel's timer may be so late: until then it is open whether the next period has begun.
+TIMER_LATE_USEC = 2_000
 
 
 class Used(NamedTuple):
@@ -17,6 +20,13 @@ class Used(NamedTuple):
 
     at_least: int
     at_most: int
+
+
+class Period(NamedTuple):
+    """The present one, as likely as not: when it began (monotonic us), and what was used since, in us."""
+
+    began_usec: int
+    used_usec: int
 
 
 class PeriodUse:
@@ -27,7 +37,17 @@ class PeriodUse:
     beyond the limits lately and was not made up for.  ``throttled``: it was when the last period ended.
     """
 
-    __slots__ = ("_before_usec", "_began_usec", "_first_usec", "_last", "over_usec", "owed_usec", "throttled")
+    __slots__ = (
+        "_base_usec",
+        "_before_usec",
+        "_began_usec",
+        "_first",
+        "_grid",
+        "_last",
+        "over_usec",
+        "owed_usec",
+        "throttled",
+    )
 
     def __init__(self) -> None:
         self.over_usec = self.owed_usec = 0
@@ -35,7 +55,10 @@ class PeriodUse:
         self._last: Counters | None = None
         # Usage at the last reading in an earlier period, and at the first one in this period.
         self._before_usec: int | None = None
-        self._first_usec = 0
+        self._first: Counters | None = None
+        self._grid = PeriodGrid()
+        # Usage when this period began, likely.
+        self._base_usec = 0
         # What it was at most when this period began.
         self._began_usec = 0
 
@@ -44,9 +67,18 @@ class PeriodUse:
         last, self._last = self._last, now
         if last is not None and last.nr_periods != now.nr_periods:
             self._ended(last, now, limit)
-        if self._before_usec is None:
+        if self._before_usec is None or self._first is None:
             return None
-        return Used(now.usage_usec - self._first_usec, now.usage_usec - self._before_usec)
+        return Used(now.usage_usec - self._first.usage_usec, now.usage_usec - self._before_usec)
+
+    def period(self, now: Counters) -> Period | None:
+        """``now`` is the reading that ``saw`` was told of last; None where nothing sensible can be said."""
+        first, began_usec = self._first, self._grid.began_usec(now.time_usec)
+        if first is None or began_usec is None:
+            return None
+        if began_usec > first.time_usec and now.time_usec - began_usec < TIMER_LATE_USEC:
+            return None
+        return Period(began_usec, now.usage_usec - self._base_usec)
 
     def _ended(self, last: Counters, now: Counters, limit: CpuLimit | None) -> None:
         if (
@@ -60,7 +92,15 @@ class PeriodUse:
             beyond_usec = last.usage_usec - self._began_usec - limit.quota_usec
             kept = max(0, WINDOW_USEC - limit.period_usec) * self.owed_usec // WINDOW_USEC
             self.over_usec, self.owed_usec = max(0, beyond_usec), max(0, kept + beyond_usec)
-        self._before_usec, self._first_usec = last.usage_usec, now.usage_usec
+        self._before_usec, self._first = last.usage_usec, now
         # Who was throttled when the period ended used nothing more of it.
         self.throttled = now.nr_throttled != last.nr_throttled
         self._began_usec = last.usage_usec if self.throttled else now.usage_usec
+        self._grid.saw(last, now)
+        self._base_usec = last.usage_usec if self.throttled else self._usage_at_begin(last, now)
+
+    def _usage_at_begin(self, last: Counters, now: Counters) -> int:
+        began_usec = self._grid.began_usec(now.time_usec) or now.time_usec
+        elapsed_usec = max(1, now.time_usec - last.time_usec)
+        since_usec = min(elapsed_usec, now.time_usec - began_usec)
+        return now.usage_usec - (now.usage_usec - last.usage_usec) * since_usec // elapsed_usec

@@ -17,7 +17,7 @@ to a container's ceiling.
 from dataclasses import dataclass, replace
 
 from escra_agent.counters import Counters
-from escra_agent.perioduse import PeriodUse, Used
+from escra_agent.perioduse import Period, PeriodUse, Used
 from escra_common.messages import CpuLimit, CpuOrder
 from escra_common.units import MIN_QUOTA_USEC, quota_usec
 
@@ -76,6 +76,10 @@ class Plan:
     def saw(self, counters: Counters) -> None:
         """A reading, whatever it was for."""
         self._use.saw(counters, self.stands_for)
+
+    def period(self, counters: Counters) -> Period | None:
+        """What is known of the period in which the last reading was made, which this is."""
+        return self._use.period(counters)
 
     def new_controller(self) -> None:
         """Another connection, another order book: what was still waiting is void."""

@@ -37,6 +37,7 @@ PURE = [
             "labels",
             "memoryplan",
             "memoryshape",
+            "periodgrid",
             "perioduse",
             "planner",
             "sampler",
