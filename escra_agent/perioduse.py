@@ -53,8 +53,8 @@ class PeriodUse:
         self.over_usec = self.owed_usec = 0
         self.throttled = False
         self._last: Counters | None = None
-        # Usage at the last reading in an earlier period, and at the first one in this period.
-        self._before_usec: int | None = None
+        # Usage at the last reading in an earlier period, and the first reading in this one.
+        self._before_usec = 0
         self._first: Counters | None = None
         self._grid = PeriodGrid()
         # Usage when this period began, likely.
@@ -67,7 +67,7 @@ class PeriodUse:
         last, self._last = self._last, now
         if last is not None and last.nr_periods != now.nr_periods:
             self._ended(last, now, limit)
-        if self._before_usec is None or self._first is None:
+        if self._first is None:
             return None
         return Used(now.usage_usec - self._first.usage_usec, now.usage_usec - self._before_usec)
 
@@ -88,7 +88,7 @@ class PeriodUse:
             or now.nr_periods > last.nr_periods + 1
         ):
             self.over_usec = self.owed_usec = 0
-        elif self._before_usec is not None:
+        elif self._first is not None:
             beyond_usec = last.usage_usec - self._began_usec - limit.quota_usec
             kept = max(0, WINDOW_USEC - limit.period_usec) * self.owed_usec // WINDOW_USEC
             self.over_usec, self.owed_usec = max(0, beyond_usec), max(0, kept + beyond_usec)
