@@ -22,7 +22,7 @@ import threading
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,6 +122,8 @@ class Faults:
         self._jobs: queue.SimpleQueue[Kind] = queue.SimpleQueue()
         self._errors: list[BaseException] = []
         self._over = threading.Event()
+        # There is one engine, whose container one agent manages and one fault stops at a time.
+        self._engine = threading.Lock()
 
     def run(self, kinds: Sequence[Kind]) -> list[dict[str, Any]]:
         """Those that take long come first, and none waits for a last one of them alone."""
@@ -165,7 +167,8 @@ class Faults:
         """Do jobs in one world for as long as it is good for them; the one that needs another."""
         # In hundredths: the watcher's Ω is then the configured one, which has three decimals.
         cores = int(100 * min(CORES_AT_MOST, CORES / self._form.worlds)) / 100
-        with running_world(self._hierarchy, replace(job.plan, cores=cores), self._over) as world:
+        alone = self._engine if job.plan.docker else nullcontext()
+        with alone, running_world(self._hierarchy, replace(job.plan, cores=cores), self._over) as world:
             next_job: Kind | None = job
             while next_job is not None and next_job.plan == job.plan and not self._errors:
                 fit = self._injure(world, next_job) and not next_job.spent
