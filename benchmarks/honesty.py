@@ -6,6 +6,7 @@ move refills its quota (K3).  Use is read every 2 ms; the worst window of 1 s co
 
 ``ratio_on_time``: the same less what others' work explains.  On a busy machine a burst begins late, and the
 window from there holds more than ten quotas, with or without us (lateness.py); ``late_ms`` is the longest.
+``kernel_alone_ratio`` is the same load under a fixed limit that nobody writes, just after it.
 
 ``careless_rewriting_ratio``: in the same run, the same load under a fixed limit that is written again every
 70 ms, as a naive controller would.
@@ -58,6 +59,8 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     with controllers_enabled(hierarchy), _beside_the_hog():
         say(f"Escra, always at the ceiling: {seconds:.0f} s")
         ceiling = _with_escra(hierarchy, seconds, pause_s=0.0)
+        say(f"the kernel alone, always at the ceiling: {seconds:.0f} s")
+        unwritten = _fixed(hierarchy, seconds, pause_s=0.0, careless=False)
         say(f"Escra, with rests: {seconds:.0f} s")
         resting = _with_escra(hierarchy, seconds, pause_s=REST_S)
         say(f"the kernel alone, with rests: {seconds:.0f} s")
@@ -73,6 +76,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
         "worst_window_used_cores": round(worst, 4),
         "ratio": round(worst / LIMIT_CORES, 4),
         "ratio_on_time": round(worst_rate(hog, WINDOW_S, ceiling.late_s) / LIMIT_CORES, 4),
+        "kernel_alone_ratio": round(worst_rate(unwritten.hog, WINDOW_S) / LIMIT_CORES, 4),
         "late_ms": round(max(ceiling.late_s) * 1000, 1),
         "writes": ceiling.writes,
         "seconds": seconds,
