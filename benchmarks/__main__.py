@@ -19,7 +19,7 @@ MODULES = {"compare": "compare.comparison"}
 # Beside --quick and --json.
 TAKES = {
     "oom": {"full", "episodes", "rates"},
-    "faults": {"full", "kinds"},
+    "faults": {"full", "kinds", "worlds"},
     "engine": {"agents", "huge", "profile"},
     "controller": {"agents", "huge"},
     "compare": {
@@ -49,6 +49,7 @@ def _end(number: int, frame: object) -> None:
     "--rate", "rates", type=click.IntRange(1, 2048), multiple=True, help="oom: in MiB/s; may repeat."
 )
 @click.option("--kind", "kinds", multiple=True, help="faults: only this one; may repeat.")
+@click.option("--worlds", type=click.IntRange(1, 6), help="faults: so many side by side.")
 @click.option("--agents", type=click.IntRange(10, 1000), help="engine, controller: of 100 containers each.")
 @click.option("--huge", is_flag=True, help="engine, controller: all containers are of one application.")
 @click.option("--profile", is_flag=True, help="engine: print where the time goes.")

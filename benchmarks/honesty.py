@@ -5,7 +5,7 @@ Three containers share Ω = 1.2 cores on real cgroups.  ``hog`` always wants a c
 move refills its quota (K3).  Use is read every 2 ms; the worst window of 1 s counts, wherever it begins.
 
 ``ratio_on_time``: the same less what others' work explains.  On a busy machine a burst begins late, and the
-window from there holds more than ten quotas, with or without us (lateness.py); ``late_ms`` is the longest.
+window from there holds more than ten quotas, with or without us (lateness.py); ``late_ms`` is the most.
 ``kernel_alone_ratio`` is the same load under a fixed limit that nobody writes, just after it.
 
 ``careless_rewriting_ratio``: in the same run, the same load under a fixed limit that is written again every
@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.lateness import late_starts_usec
+from benchmarks.lateness import Beginnings, late_usec
 from benchmarks.numbers import worst_rate
 from benchmarks.pair import running_pair
 from escra_agent.cgroupfs import Cgroup
@@ -180,5 +180,6 @@ def _watch(
         step += 1
         each_step(step)
         time.sleep(max(0.0, start + step * STEP_S - time.monotonic()))
-    late_s = [usec / 1e6 for usec in late_starts_usec(first)]
+    beginnings = Beginnings(first)
+    late_s = [late_usec(first, index, beginnings) / 1e6 for index in range(len(first))]
     return [(r.time_usec / 1e6, r.usage_usec / 1e6) for r in first], together, late_s

@@ -21,6 +21,8 @@ NOTICED_S = 4.0
 # How long systemd waits before it starts a daemon again, at most.
 RESTART_S = 1.0
 DOCKED = "docked"
+# Hosts are told about once a second how many there are.
+HEARD_S = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,12 @@ def promote_while_parted(world: World, durations: Durations) -> Healed:
 
 
 def promote_stranger(world: World, durations: Durations) -> Healed:
-    """The same, with a standby that was made anew meanwhile, and has never met that host."""
+    """The same, with a standby that was made anew meanwhile, and has never met that host.
+
+    The other host has heard of it: one that is new, and forgotten by whom it met before anybody else knows of
+    it, is more than one fault.
+    """
+    world.sleep(HEARD_S)
     standby = world.daemons[world.other_controller]
     standby.stop()
     world.network.part(world.leader, world.plan.hosts[0])

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from collections import Counter
 from types import TracebackType
 
@@ -16,9 +17,12 @@ class Relay:
 
     ``counted`` has the payload bytes by direction, "up" towards the target, and "on_the_wire" those of both
     with headers, as if each piece had been one segment that was acknowledged by itself.
+
+    Each piece takes ``delay_s`` on its way, and waits for those before it.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, delay_s: float = 0.0) -> None:
+        self._delay_s = delay_s
         self.counted: Counter[str] = Counter()
         self._target_port = target_port
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -67,6 +71,8 @@ class Relay:
             while data := source.recv(READ_BYTES):
                 self.counted[direction] += len(data)
                 self.counted["on_the_wire"] += len(data) + 2 * HEADER_BYTES
+                if self._delay_s:
+                    time.sleep(self._delay_s)
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)

@@ -5,23 +5,26 @@ Reading several files is not atomic: limits that move from one to another betwee
 twice.  So a scan counts only when it agrees with the scan before it: what both saw was in force between them.
 """
 
-import math
-import os
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
 
+from benchmarks.kernelfiles import KernelFiles, Limits
+from benchmarks.lateness import Beginnings, late_usec
+from escra_agent.counters import Counters
 from escra_agent.hierarchy import Hierarchy
 
 STEP_S = 0.01
 WINDOW_S = 1.0
+# A window whose end was not read within so long is not judged.
 GAP_S = 0.025
+# Readings that are kept: a window, a period before it, and one in which it begins.
+KEPT_READINGS_S = 1.3
 # What a group may keep of one period, on each processor that it runs on, and use in a later one (K2).
-KEPT_S = 0.001
+KEPT_USEC = 1000
 # A limit that changes between every two of so many scans is beyond reading.
 SCANS_AT_MOST = 20
 USE_TOLERANCE = 1.02
@@ -29,101 +32,12 @@ KEPT_EXAMPLES = 3
 KEPT_MOVES = 2000
 
 
-class Limits(NamedTuple):
-    """Of one cgroup; infinite where there is none."""
-
-    cpu_cores: float
-    memory_bytes: float
-
-
-class KernelFiles:
-    """One cgroup's files, open until ``close``; cgroup v1 and v2."""
-
-    def __init__(self, hierarchy: Hierarchy, path: str) -> None:
-        v2 = hierarchy.version == "v2"
-        self._v2 = v2
-        self._unified = str(hierarchy.unified)
-        self._mounts = hierarchy.mounts
-        self._path = path
-        self._memory = self._open("memory", "memory.max" if v2 else "memory.limit_in_bytes")
-        self._cpu = (
-            [self._open("cpu", "cpu.max")]
-            if v2
-            else [self._open("cpu", "cpu.cfs_quota_us"), self._open("cpu", "cpu.cfs_period_us")]
-        )
-        burst = "cpu.max.burst" if v2 else "cpu.cfs_burst_us"
-        if self._where("cpu", burst).exists():
-            self._cpu.append(self._open("cpu", burst))
-        self._stat = self._open("cpu", "cpu.stat")
-        self._usage = self._stat if v2 else self._open("cpuacct", "cpuacct.usage")
-
-    def raw_limits(self) -> tuple[bytes, ...]:
-        """The contents of the files that make the limits, to compare."""
-        return tuple(os.pread(fd, 64, 0) for fd in (*self._cpu, self._memory))
-
-    def limits(self, raw: tuple[bytes, ...]) -> Limits:
-        *cpu, memory = raw
-        numbers = [
-            math.inf if word in (b"max", b"-1") else int(word) for text in cpu for word in text.split()
-        ]
-        quota, period, burst = (*numbers, 0)[:3]
-        # v1 says "no limit" by a number near 2^63.
-        size = math.inf if memory.strip() == b"max" else int(memory)
-        return Limits((quota + burst) / period, math.inf if size > 1 << 60 else size)
-
-    def used_s(self) -> float:
-        if self._v2:
-            return self._field(b"usage_usec") / 1e6
-        return int(os.pread(self._usage, 64, 0)) / 1e9
-
-    def throttled_s(self) -> float:
-        return self._field(b"throttled_usec") / 1e6 if self._v2 else self._field(b"throttled_time") / 1e9
-
-    def close(self) -> None:
-        for fd in {*self._cpu, self._memory, self._stat, self._usage}:
-            os.close(fd)
-
-    def _field(self, name: bytes) -> int:
-        words = os.pread(self._stat, 4096, 0).split()
-        return int(words[words.index(name) + 1])
-
-    def _where(self, controller: str, name: str) -> Path:
-        return Path(self._mounts.get(controller) or self._unified, self._path.strip("/"), name)
-
-    def _open(self, controller: str, name: str) -> int:
-        return os.open(self._where(controller, name), os.O_RDONLY)
-
-
-@dataclass(slots=True)
-class Lateness:
-    """Time in which a cgroup neither ran nor was throttled, from one end of throttling to the next.
-
-    Its load rested, or others delayed it.  Either way it may have begun its quota late in a period, and a
-    window of 1 s from there holds the rest of it and ten more (K1); never more than one quota of it.
-    """
-
-    at: float
-    used_s: float
-    throttled_s: float
-    late_s: deque[tuple[float, float]] = field(default_factory=deque)
-
-    def look(self, now: float, used_s: float, throttled_s: float) -> None:
-        if throttled_s > self.throttled_s:
-            late = (now - self.at) - (used_s - self.used_s) - (throttled_s - self.throttled_s)
-            self.late_s.append((now, late))
-            self.at, self.used_s, self.throttled_s = now, used_s, throttled_s
-        while self.late_s and self.late_s[0][0] < now - WINDOW_S - 0.2:
-            self.late_s.popleft()
-
-    def most(self, quota_s: float) -> float:
-        return max(0.0, min(quota_s, max((late for _, late in self.late_s), default=0.0)))
-
-
 @dataclass(slots=True)
 class Seen:
     """What one application showed.  Ratios are those of the worst window of 1 s to what Ω allows in it:
-    as measured, and less what began late (see Lateness) and what the kernel lets a group keep (K2), on the
-    one processor where each group's load runs.
+    as measured, and less what began late (lateness.py) and what the kernel lets a group keep (K2), on the
+    one processor where each group's load runs.  A window begins and ends at readings, so nothing is counted
+    of which it is not known whether it belongs there.
     """
 
     checks: int = 0
@@ -151,13 +65,20 @@ class AppWatch:
         self.limits = self._parsed(self._raw)
         # The last times, oldest first.
         self.moves_at: dict[str, deque[float]] = {name: deque(maxlen=KEPT_MOVES) for name in paths}
-        self._uses: deque[tuple[float, float]] = deque()
-        now = time.monotonic()
-        self._late = [Lateness(now, file.used_s(), file.throttled_s()) for file in self._files]
-        self._stepped_at = self.read_at = now
+        # One list for each group, of the same times, oldest first; and the first of which the window is not
+        # judged.
+        self._readings: list[list[Counters]] = [[] for _ in paths]
+        self._begin = 0
+        self._anew = False
+        self._beginnings = [Beginnings() for _ in paths]
+        self._stepped_at = self.read_at = time.monotonic()
 
     def step(self) -> None:
         now = time.monotonic()
+        if self._anew:
+            self._anew, self._begin, self.seen = False, 0, Seen()
+            for readings in self._readings:
+                readings.clear()
         self.seen.longest_gap_s = max(self.seen.longest_gap_s, now - self._stepped_at)
         self._stepped_at = now
         self._check_limits()
@@ -167,6 +88,10 @@ class AppWatch:
         """What was seen since the last call."""
         seen, self.seen = self.seen, Seen()
         return seen
+
+    def start_anew(self) -> None:
+        """From the next step on: no window begins before it, and nothing that was seen counts."""
+        self._anew = True
 
     def close(self) -> None:
         for file in self._files:
@@ -215,34 +140,40 @@ class AppWatch:
     # ---- use -----------------------------------------------------------------------
 
     def _check_use(self) -> None:
-        now = time.monotonic()
-        uses = [file.used_s() for file in self._files]
-        for late, file, used_s in zip(self._late, self._files, uses, strict=True):
-            late.look(now, used_s, file.throttled_s())
-        self._uses.append((now, sum(uses)))
-        begin = now - WINDOW_S
-        while len(self._uses) > 2 and self._uses[1][0] <= begin:
-            self._uses.popleft()
-        (t0, u0), (t1, u1) = self._uses[0], self._uses[1] if len(self._uses) > 1 else (now, sum(uses))
-        # In a gap it is not known when what was used was used: a whole quota may be in the window or not.
-        if t0 > begin or t1 == t0 or t1 - t0 > GAP_S:
+        for name, file, readings, beginnings in zip(
+            self._names, self._files, self._readings, self._beginnings, strict=True
+        ):
+            readings.append(file.counters(self.limits[name]))
+            if len(readings) > 1:
+                beginnings.look(readings[-2], readings[-1])
+        times = self._readings[0]
+        while times[-1].time_usec - times[self._begin].time_usec > WINDOW_S * 1e6:
+            self._judge(self._begin)
+            self._begin += 1
+        if times[-1].time_usec - times[0].time_usec > 2 * KEPT_READINGS_S * 1e6:
+            old = bisect_left(times, times[-1].time_usec - KEPT_READINGS_S * 1e6, key=lambda r: r.time_usec)
+            for readings in self._readings:
+                del readings[:old]
+            self._begin -= old
+
+    def _judge(self, begin: int) -> None:
+        """Of the window from that reading to the last but one."""
+        times = self._readings[0]
+        length_s = (times[-2].time_usec - times[begin].time_usec) / 1e6
+        if length_s < WINDOW_S - GAP_S:
             return
         self.seen.windows += 1
-        used = sum(uses) - (u0 + (u1 - u0) * (begin - t0) / (t1 - t0))
-        self._note(used / WINDOW_S)
-
-    def _note(self, rate: float) -> None:
-        ratio = rate / self.omega.cpu_cores
+        used = sum(readings[-2].usage_usec - readings[begin].usage_usec for readings in self._readings)
+        ratio = used / 1e6 / WINDOW_S / self.omega.cpu_cores
         self.seen.use_ratio = max(self.seen.use_ratio, ratio)
-        explained = ratio
-        if ratio > USE_TOLERANCE:
-            # One quota of the usual period of 100 ms, as the fraction of a second that it is.
-            late_s = sum(
-                KEPT_S + late.most(self.limits[name].cpu_cores * 0.1)
-                for name, late in zip(self._names, self._late, strict=True)
+        # Explaining costs time: only what could be the worst is.
+        if ratio > max(USE_TOLERANCE, self.seen.use_ratio_explained):
+            used -= sum(
+                KEPT_USEC + late_usec(readings, begin, beginnings)
+                for readings, beginnings in zip(self._readings, self._beginnings, strict=True)
             )
-            explained = (rate - late_s / WINDOW_S) / self.omega.cpu_cores
-        self.seen.use_ratio_explained = max(self.seen.use_ratio_explained, explained)
+            ratio = used / 1e6 / WINDOW_S / self.omega.cpu_cores
+        self.seen.use_ratio_explained = max(self.seen.use_ratio_explained, ratio)
 
 
 class Watcher:

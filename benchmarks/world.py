@@ -13,9 +13,11 @@ from pathlib import Path
 from signal import SIGCONT, SIGTERM, Signals
 from typing import Any, Literal, NamedTuple
 
+from benchmarks.audit import Audit
 from benchmarks.kernel_memory import KernelMemory
+from benchmarks.kernelfiles import Limits
 from benchmarks.network import Network, running_network
-from benchmarks.watcher import AppWatch, Limits, Watcher
+from benchmarks.watcher import AppWatch, Seen, Watcher
 from escra_agent.hierarchy import Hierarchy
 from escra_common.messages import CpuLimit
 from escra_controller.client import QueryError, query
@@ -26,8 +28,8 @@ MIB = 1 << 20
 PORT = 7737
 PERIOD_USEC = 100_000
 START_S = 20.0
-# An order that nobody answers for so long explains nothing: agents write within a period or two.
-ORDER_S = 1.0
+# With the daemons of several worlds at once, and their certificates.
+FIRST_START_S = 60.0
 LOOK_S, LOOKS = 0.05, 5
 # What limits are before Escra comes, and what its applications have: shares of ``Plan.cores``.
 SHARES = {"shop": 0.7, "side": 0.3}
@@ -47,6 +49,7 @@ class Plan:
     cores: float = 0.6
     docker: str = ""  # the socket of the engine of the first host
     disk_mib: int = 0  # all state is on a file system of this size; 0: where temporary files are
+    alone_s: float = 4.0  # so long the kernel is watched with the limits that they came with
 
 
 @dataclass(slots=True)
@@ -129,39 +132,6 @@ class Interrupted(RuntimeError):
     """Somebody ended the run; what it made goes."""
 
 
-class Audit:
-    """Whether the ledger explains what the kernel holds, container by container.
-
-    Limits move all the time, so there is hardly a moment with nothing under way.  Strictly then: the kernel's
-    limit, read before and after the controller is asked, is at one of these what is counted, to the millicore
-    and page; or an order is under way for that container, the kernel holds no more than is counted, and that
-    order is younger than ``ORDER_S``.
-    """
-
-    def __init__(self) -> None:
-        self._orders: dict[tuple[str, str], tuple[float, float]] = {}
-
-    def wrong(self, row: dict[str, Any], kernel: Limits) -> str:
-        """What is not explained, or ""."""
-        cpu = self._odd(row, "cpu", "cores", kernel.cpu_cores, 0.001)
-        return cpu or self._odd(row, "memory", "bytes", kernel.memory_bytes, 4096)
-
-    def _odd(self, row: dict[str, Any], resource: str, unit: str, kernel: float, step: float) -> str:
-        counted, ordered = row[resource][f"counted_{unit}"], row[resource][f"ordered_{unit}"]
-        key, now = (row["name"], resource), time.monotonic()
-        if ordered is None:
-            self._orders.pop(key, None)
-        elif self._orders.get(key, (None, now))[0] != ordered:
-            self._orders[key] = ordered, now
-        age_s = now - self._orders.get(key, (0, now))[1]
-        if abs(kernel - counted) <= 1.001 * step:
-            return ""
-        if ordered is not None and kernel < counted and age_s < ORDER_S:
-            return ""
-        under_way = "nothing is under way" if ordered is None else f"{ordered} ordered {age_s:.2f} s ago"
-        return f"{row['name']}: the kernel holds {kernel:.3f} {unit}, {counted} are counted, {under_way}"
-
-
 @dataclass(slots=True)
 class World:
     plan: Plan
@@ -171,6 +141,7 @@ class World:
     apps: dict[str, AppWatch]
     daemons: dict[str, Daemon] = field(default_factory=dict)
     leader: str = "c1"
+    alone: list[Seen] = field(default_factory=list)  # before Escra came
     over: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -225,7 +196,7 @@ class World:
         wrong = wrong if looks < LOOKS else f"no limit moves on {', '.join(still)}"
         raise NotRecovered(f"not within {timeout_s:g} s as before: {wrong}\n{self.logs()}", lost)
 
-    def _whats_wrong(self, audit: "Audit") -> tuple[str, list[str]]:
+    def _whats_wrong(self, audit: Audit) -> tuple[str, list[str]]:
         """What people are told against what the kernel holds; and whom it is about."""
         before = self._limits()
         rows = {row["name"]: row for row in self.ask("ps")}
@@ -295,10 +266,17 @@ def running_world(hierarchy: Hierarchy, plan: Plan, over: threading.Event) -> It
         _configure(world)
         stack.enter_context(Watcher(list(apps.values())))
         _load(groups)
+        for app in apps.values():
+            app.start_anew()
+        world.sleep(plan.alone_s)
+        world.alone = [app.take() for app in apps.values()]
         for daemon in world.daemons.values():
             stack.callback(daemon.stop)
             daemon.start()
-        world.wait_as_before(time.monotonic(), plan.hosts)
+        world.wait_as_before(time.monotonic(), plan.hosts, FIRST_START_S)
+        # Nobody answers for limits that were in force before all were managed.
+        for app in apps.values():
+            app.start_anew()
         yield world
 
 

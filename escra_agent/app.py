@@ -20,6 +20,7 @@ from escra_agent.lookout import Lookout
 from escra_agent.memorycut import Cutter
 from escra_agent.memorykeeper import MemoryKeeper
 from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
+from escra_agent.promptness import Promptness
 from escra_agent.resting import Resting
 from escra_agent.roster import Roster
 from escra_agent.sources import CgroupSource, DockerSource
@@ -64,6 +65,7 @@ FIXED_KEYS = (
     "tls",
     "docker",
     "memory",
+    "realtime",
     "systemd",
     "log_level",
 )
@@ -96,7 +98,8 @@ class Agent:
             observing=config.mode == "observe",
         )
         self._keeper = Keeper(self._roster, self._send)
-        self._lookout = Lookout(self._roster, self._keeper)
+        self._boundary_wanted = asyncio.Event()
+        self._lookout = Lookout(self._roster, self._keeper, self._boundary_wanted.set)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
         self._resting = Resting(self._roster.tracked)
         self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
@@ -116,9 +119,9 @@ class Agent:
         )
         self._renewal = Renewal(credentials, self._link.certificates)
         self._fallback = Fallback(self._standing.standing, self._roster, self._keeper, self._memory)
+        self._promptness = Promptness(config.realtime)
         self._ticker = Ticker(config.interval)
         self._watchdog = Watchdog()
-        self._boundary_wanted = asyncio.Event()
         self._lookout_wanted = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._docker_known = asyncio.Event()
@@ -153,6 +156,7 @@ class Agent:
                 log.info("agent started", version=__version__, controller=str(self._config.controller))
                 ready()
         finally:
+            self._promptness.close()
             self._link.close()
             self._memory.close()
             await self._cutter.close()
@@ -235,6 +239,7 @@ class Agent:
         # What is there by now stays: the collector need not go through it again and again.
         gc.collect()
         gc.freeze()
+        self._promptness.begin()
 
     async def _follow_controller(self) -> None:
         """What a snapshot does not list does not exist: none is sent before all that was limited is known."""

@@ -76,6 +76,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Of several controllers listed, the agent follows the one that leads.  ``mode`` observe: nothing is
     written to any container of this host.  ``alarms``: whose quota will not do is told within the period.
+    ``realtime``: the agent is scheduled before all that is not realtime itself.
     """
 
     controller: Addresses = Addresses([Address("127.0.0.1:7737")])
@@ -83,6 +84,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: Annotated[float, Meta(ge=0.01, le=10)] = 0.1
     mode: Literal["auto", "observe"] = "auto"
     alarms: bool = True
+    realtime: bool = True
     state_dir: str = ""
     plaintext: bool = False
     tls: TlsConfig | None = None

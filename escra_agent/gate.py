@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from escra_agent.caps import TOO_FAST, HostCaps, Refusal, Resource, total_refusal
+from escra_agent.caps import TOO_FAST, Bounds, HostCaps, Refusal, Resource, total_refusal
 from escra_agent.tracked import Tracked
 from escra_common.messages import Appeared, CpuLimit, CpuOrder, MemoryOrder, Message
 from escra_common.units import quota_millicores
@@ -54,6 +54,26 @@ class Gate:
             return TOO_FAST
         bounds = self.caps.bounds(tracked.candidate.labels, "memory", memory.cap_bytes)
         return bounds.refusal(order.max_bytes, present) or self._total(tracked, "memory", order.max_bytes)
+
+    def headroom_milli(self, tracked: Tracked, order: CpuOrder) -> int:
+        """How much headroom of an order that is let through stays: all, or none where caps forbid it."""
+        bounds = self.caps.bounds(tracked.candidate.labels, "cpu", tracked.cap_milli)
+        return self._headroom(tracked, bounds, order.cpu_milli, order.headroom_milli)
+
+    def headroom_bytes(self, tracked: Tracked, order: MemoryOrder) -> int:
+        """The same for memory."""
+        assert tracked.memory is not None
+        bounds = self.caps.bounds(tracked.candidate.labels, "memory", tracked.memory.cap_bytes)
+        return self._headroom(tracked, bounds, order.max_bytes, order.headroom_bytes)
+
+    def _headroom(self, tracked: Tracked, bounds: Bounds, ordered: int, headroom: int) -> int:
+        resource, most = bounds.resource, ordered + headroom
+        counted = max(ordered, _promised(tracked, resource))
+        more, total = max(0, most - counted), self.caps.total(resource)
+        if bounds.refusal(most, ordered) or (total is not None and self._sums[resource] + more > total):
+            return 0
+        self._sums[resource] += more
+        return headroom
 
     def say(self, tracked: Tracked, refusal: Refusal) -> None:
         """Once per container and cause."""
@@ -114,10 +134,13 @@ class Gate:
 def _promised(tracked: Tracked, resource: Resource) -> int:
     """What it may have under a limit of ours, in force or waiting to be written; 0 when not managed."""
     if resource == "memory":
-        wanted = tracked.memory.plan.wanted if tracked.memory else None
-        return (wanted.max_bytes or 0) if wanted else 0
+        sizes = tracked.memory.plan if tracked.memory else None
+        if sizes is None or sizes.wanted is None:
+            return 0
+        return max(sizes.wanted.max_bytes or 0, sizes.ceiling_bytes)
     plan = tracked.plan
-    return max(_charge(plan.stands_for), _charge(plan.waiting.limit if plan.waiting else None))
+    reserved = plan.reserve.cpu_milli if plan.reserve else 0
+    return max(_charge(plan.stands_for), _charge(plan.waiting.limit if plan.waiting else None), reserved)
 
 
 def _charge(limit: CpuLimit | None) -> int:

@@ -31,10 +31,9 @@ class Growth:
         while self._rates and now - self._rates[0][0] >= REMEMBER_S:
             self._rates.popleft()
 
-    @property
-    def over(self) -> bool:
-        """Whether all growth that was seen is forgotten."""
-        return not self._rates
+    def over(self, now: float) -> bool:
+        """Whether all growth that was seen is forgotten, whether or not anything was seen since."""
+        return not self._rates or now - self._rates[-1][0] >= REMEMBER_S
 
     def rate(self, now: float) -> int:
         return self.rate_of(None, now)

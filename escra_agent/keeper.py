@@ -10,7 +10,7 @@ import structlog
 from escra_agent.caps import NOT_OURS
 from escra_agent.cgroupfs import Counters, describe, write_rank
 from escra_agent.errors import CgroupGone
-from escra_agent.planner import told_apart
+from escra_agent.quotas import told_apart
 from escra_agent.roster import Roster
 from escra_agent.tracked import Tracked
 from escra_common.errors import EscraError
@@ -104,9 +104,20 @@ class Keeper:
                 reason=f"somebody set {describe(found)}; now {describe(in_force)} again",
             )
 
-    def alarm(self, tracked: Tracked, counters: Counters) -> None:
-        """Its quota will not do: the controller hears of it before the period is over."""
-        self._send(Samples([self._sample(tracked, counters, dry=True)]))
+    def alarm(self, tracked: Tracked, counters: Counters) -> bool:
+        """Its quota will not do: it has what was left to us for that, and the controller hears of both.
+
+        Whether something waits for the next boundary now.
+        """
+        sample = self._sample(tracked, counters, dry=True)
+        reserve, limit = tracked.plan.reserve, None
+        if reserve is not None and tracked.ours:
+            ceiling = _near_ceiling(tracked, reserve)
+            limit = tracked.plan.draw(counters, time.monotonic(), ceiling=ceiling)
+        if limit is not None:
+            self._write_all([(tracked, limit)])
+        self._send(Samples([sample]))
+        return tracked.plan.waiting is not None
 
     def _sample(self, tracked: Tracked, c: Counters, *, dry: bool = False) -> Sample:
         return Sample(
@@ -187,7 +198,7 @@ class Keeper:
         held = tracked.plan.stands_for
         if held is None or held.quota_usec is None or not tracked.ours:
             return
-        tracked.plan.waiting = None
+        tracked.plan.waiting = tracked.plan.reserve = None
         quota = quota_usec(max(cpu_milli, least_millicores(held.period_usec)), held.period_usec)
         if quota < held.quota_usec:
             self._write(tracked, CpuLimit(quota, held.period_usec, min(quota, held.burst_usec)))
@@ -206,9 +217,13 @@ class Keeper:
             in_force = tracked.plan.wanted or tracked.last.limit
             self._send(Applied([Ack(tracked.key, order.rev, in_force, refusal.text[:1000])]))
             return None
-        most = tracked.most_milli
-        ceiling = most is not None and order.cpu_milli >= NEAR_CEILING * most
-        return tracked.plan.take(order, tracked.cgroup.read(), now, idle=tracked.idle, ceiling=ceiling)
+        plan, headroom_milli = tracked.plan, gate.headroom_milli(tracked, order)
+        if plan.stays(order, headroom_milli):
+            self._send(Applied([Ack(tracked.key, order.rev, plan.stands_for or tracked.last.limit)]))
+            plan.obeyed()
+            return None
+        idle, ceiling = tracked.idle, _near_ceiling(tracked, order)
+        return plan.take(order, tracked.cgroup.read(), now, headroom_milli, idle=idle, ceiling=ceiling)
 
     def _write_all(self, ready: Iterable[tuple[Tracked, CpuLimit]]) -> None:
         acks: list[Ack] = []
@@ -252,10 +267,16 @@ class Keeper:
             in_force = tracked.cgroup.read_limit()
         except EscraError:
             in_force = tracked.last.limit
-        tracked.plan.waiting = None
+        # Whoever hears of it counts no headroom either.
+        tracked.plan.waiting = tracked.plan.reserve = None
         if tracked.plan.wanted is not None:
             tracked.plan.wrote(in_force)
         return Ack(tracked.key, tracked.plan.rev, in_force, str(error)[:1000])
+
+
+def _near_ceiling(tracked: Tracked, order: CpuOrder) -> bool:
+    most = tracked.most_milli
+    return most is not None and order.cpu_milli >= NEAR_CEILING * most
 
 
 def _brisk(last: Counters, now: Counters) -> bool:

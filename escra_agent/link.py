@@ -33,8 +33,9 @@ from escra_common.tls import peer_expiry
 log = structlog.get_logger()
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
-# While nobody answers at all, which costs nobody anything: after a partition all is well within two seconds.
-UNREACHABLE_DELAY_S = 0.5
+# While nobody answers at all, which costs nobody anything: after a partition all is well within two seconds,
+# and until the next packet is tried one may go by (dialing.REACH_S).
+UNREACHABLE_DELAY_S = 0.2
 # One that cannot succeed (no common version) is tried again all the same: somebody may
 # upgrade the other side; but slowly.
 HOPELESS_DELAY_S = 60.0

@@ -1,6 +1,7 @@
 """Who may soon run out of quota is read every 10 or 20 ms, so that the period is not lost; nobody else is."""
 
 import time
+from collections.abc import Callable
 
 from escra_agent.errors import CgroupGone
 from escra_agent.foresight import NEAR_USEC, Foresight
@@ -17,9 +18,12 @@ PER_CONTAINER_S = 0.0005
 
 
 class Lookout:
-    def __init__(self, roster: Roster, keeper: Keeper) -> None:
+    """``waits`` is called when a limit was raised for the rest of a period: its end is to be looked for."""
+
+    def __init__(self, roster: Roster, keeper: Keeper, waits: Callable[[], None]) -> None:
         self._roster = roster
         self._keeper = keeper
+        self._waits = waits
         self._watched: dict[int, Foresight] = {}
         self._until_usec: dict[int, int] = {}
 
@@ -50,8 +54,9 @@ class Lookout:
             counters = tracked.cgroup.read(tracked.plan.wanted)
             tracked.plan.saw(counters)
             stood_for = counters._replace(limit=tracked.plan.stands_for or counters.limit)
-            if foresight.look(stood_for, tracked.plan.period(counters)):
-                self._keeper.alarm(tracked, counters)
+            short = foresight.look(stood_for, tracked.plan.period(counters))
+            if short and self._keeper.alarm(tracked, counters):
+                self._waits()
         except CgroupGone:
             self._keeper.gone.append(tracked)
             self._leave(tracked.key)

@@ -1,4 +1,5 @@
-"""The memory of all containers: each tick, at each notice from the kernel, and the orders that come back."""
+"""The memory of all containers: each tick, at each notice from the kernel, in between while it climbs, and
+the orders that come back."""
 
 import asyncio
 import contextlib
@@ -14,6 +15,8 @@ from escra_agent.keeper import TROUBLE_EVERY_S
 from escra_agent.memorycut import Cutter, above
 from escra_agent.memorygroup import describe_memory
 from escra_agent.memorylevels import MemoryReporter
+from escra_agent.memorylookout import MemoryLookout
+from escra_agent.memorymarks import Marks
 from escra_agent.memorywriter import MemoryWriter
 from escra_agent.roster import Roster
 from escra_agent.tracked import Tracked, TrackedMemory
@@ -44,6 +47,8 @@ class MemoryKeeper:
         # uvloop waits for readable descriptors only; an epoll that has something to tell is one.
         self._epoll = select.epoll()
         self._keys: dict[int, int] = {}
+        self._marks = Marks(self._epoll, self._keys)
+        self._lookout = MemoryLookout(self._glance)
         self._linked = False
         self._asked = 0
         self._departed = 0
@@ -68,6 +73,8 @@ class MemoryKeeper:
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._epoll.fileno())
         self.link(False)
+        self._lookout.close()
+        self._marks.close()
         self._guarding.close(time.monotonic())
         self._epoll.close()
 
@@ -98,6 +105,7 @@ class MemoryKeeper:
         if self._roster.departed != self._departed:
             self._departed = self._roster.departed
             self._guarding.forget({memory.group.switch for _, memory in self._all()}, now)
+            self._marks.keep(self._roster.tracked.keys())
         self._reporter.tick()
         if self._guarding.trouble != self._trouble:
             self._trouble = self._guarding.trouble
@@ -124,14 +132,14 @@ class MemoryKeeper:
         if memory.pulse.overlooked:
             self._guarding.wake(memory.group)
         self._reporter.visit(tracked, memory, now)
-        memory.settled = stands and self._is_settled(tracked, memory)
+        memory.settled = stands and self._is_settled(tracked, memory, now)
 
-    def _is_settled(self, tracked: Tracked, memory: TrackedMemory) -> bool:
+    def _is_settled(self, tracked: Tracked, memory: TrackedMemory, now: float) -> bool:
         plan, (_, stalled, armed, _, overlooked) = memory.plan, memory.pulse
         ours = plan.wanted is not None and tracked.ours
         arms = not ours or memory.group.banded or armed == (self._linked and plan.wants_arms)
         waits = memory.cuts or memory.suspect or stalled or overlooked
-        return arms and not waits and memory.told_all and plan.quiet
+        return arms and not waits and memory.told_all and plan.quiet(now)
 
     def _repair(self, tracked: Tracked, memory: TrackedMemory) -> None:
         if tracked.watched and not memory.suspect:
@@ -155,8 +163,11 @@ class MemoryKeeper:
                 reason=f"somebody set memory to {describe_memory(found)}; now {describe_memory(limit)} again",
             )
         if above(found, limit):
-            # What was taken meanwhile cannot be had back; then the acknowledgement says so.
-            self._writer.cut(tracked, memory, limit.max_bytes, MARGIN_BYTES, ordered=False)
+            # What was taken meanwhile cannot be had back; then the acknowledgement says so.  Else it is the
+            # limit that is counted, whatever that leaves: who needs more asks for it.
+            taken = memory.group.needed_bytes() > limit.max_bytes
+            margin = MARGIN_BYTES if taken else 0
+            self._writer.cut(tracked, memory, limit.max_bytes, margin, ordered=False)
         else:
             self._writer.raise_limit(memory, limit)
         memory.suspect = False
@@ -196,6 +207,17 @@ class MemoryKeeper:
         memory.plan.saw(memory.pulse.used_bytes, now)
         self._attend(tracked, memory, now)
 
+    def _glance(self, tracked: Tracked) -> None:
+        """Between two ticks.  How fast it grows is told from tick to tick."""
+        memory, now = tracked.memory, time.monotonic()
+        if memory is None or self._roster.tracked.get(tracked.key) is not tracked:
+            return
+        with self._sheltered(tracked):
+            before, memory.pulse = memory.pulse.used_bytes, memory.group.pulse(fresh=False)
+            memory.plan.used_bytes = memory.pulse.used_bytes
+            memory.told_all = memory.told_all and memory.pulse.used_bytes == before
+            self._attend(tracked, memory, now)
+
     def _attend(self, tracked: Tracked, memory: TrackedMemory, now: float) -> None:
         """Ask for more where it is needed, and let the kernel have its way where asking is of no use."""
         plan, group, (_, stalled, armed, *_) = memory.plan, memory.group, memory.pulse
@@ -208,7 +230,8 @@ class MemoryKeeper:
             if plan.wants_look(now) or (stalled and plan.asked is None):
                 plan.looked(group.cache_bytes(), now)
             before = plan.denied
-            if (need := plan.need(now, paused=stalled, seen_usec=int(now * 1e6))) is not None:
+            need = plan.need(now, paused=stalled, seen_usec=int(now * 1e6))
+            if need is not None and not self._writer.draw(tracked, memory, need):
                 self._asked += 1
                 self._send(need)
             if plan.denied is not None and plan.denied is not before:
@@ -219,6 +242,11 @@ class MemoryKeeper:
             self._guarding.arm(group, now)
         if not memory.cuts and (limit := plan.band(now, helped=self._linked)) is not None:
             self._writer.put_high(tracked, memory, limit)
+        if self._linked:
+            if plan.climbs(now):
+                self._lookout.watch(tracked)
+            if not group.banded and plan.wanted.max_bytes is not None:
+                self._marks.see_to(tracked.key, group.directory, plan.used_bytes, plan.wanted.max_bytes)
 
     # ---- orders --------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ LOOK_S = 0.1
 OLD_LOOK_S = 4.0
 # When the use moved by so much since the last look, what moved may be cache: files were read, or given up.
 MUCH_BYTES = 8 << 20
+# Who would come so near to the limit within this time, at the growth seen, is looked at between two ticks.
+CLIMB_S = 0.5
 RESEND_S = 0.2
 # So long a task may wait in the kernel for an answer.
 ANSWER_S = 5.0
@@ -59,6 +61,8 @@ class MemoryPlan:
         self.wanted = held
         self.rev = 0
         self.turn = 0
+        # Up to here the limit may go without an order; 0: not at all.
+        self.ceiling_bytes = 0
         self.asked: Asked | None = None
         self.denied: Denied | None = None
         self.used_bytes = 0
@@ -73,21 +77,22 @@ class MemoryPlan:
 
     def new_controller(self) -> None:
         """Another connection, another order book."""
-        self.rev = 0
+        self.rev = self.ceiling_bytes = 0
         self.asked = None
 
     def let_go(self) -> None:
         """Not managed any more; whatever is under way is void."""
         self.wanted = self.asked = self.denied = None
-        self.rev = 0
+        self.rev = self.ceiling_bytes = 0
         self.turn += 1
 
-    def take(self, order: MemoryOrder) -> bool:
-        """Whether it is to be carried out; an old one is not."""
+    def take(self, order: MemoryOrder, headroom_bytes: int = 0) -> bool:
+        """Whether it is to be carried out, with so much of its headroom; an old one is not."""
         if order.rev <= self.rev:
             return False
         self.rev = order.rev
         self.turn += 1
+        self.ceiling_bytes = order.max_bytes + headroom_bytes if headroom_bytes else 0
         # No less than there is: the answer, even where a cut that ended early has made it come to nothing.
         if self.wanted is None or order.max_bytes >= (self.wanted.max_bytes or 0):
             self.asked = self.denied = None
@@ -97,9 +102,21 @@ class MemoryPlan:
         """It is not carried out, and voids those before it; False when it is out of date itself."""
         if order.rev <= self.rev:
             return False
-        self.rev = order.rev
+        self.rev, self.ceiling_bytes = order.rev, 0
         self.turn += 1
         return True
+
+    def draw(self) -> int | None:
+        """The limit that meets the need just now without an order, once; None when it must be asked for."""
+        ceiling_bytes, self.ceiling_bytes = self.ceiling_bytes, 0
+        if self.wanted is None or ceiling_bytes <= (self.wanted.max_bytes or ceiling_bytes):
+            return None
+        return ceiling_bytes
+
+    def drew(self, in_force: MemoryLimit) -> None:
+        """What the kernel held after that: the need that is open is met."""
+        self.wanted = in_force
+        self.asked = self.denied = None
 
     def deny(self, serial: int, reason: str, now: float) -> bool:
         """Whether it answers the question that is open."""
@@ -152,6 +169,13 @@ class MemoryPlan:
             return False
         return now - self._looked_at >= min(LOOK_S, self.cache_bytes / LOOK_BYTES_PER_S)
 
+    def climbs(self, now: float) -> bool:
+        """Whether it may need more before the next tick."""
+        if self.wanted is None or self.wanted.max_bytes is None or self.denied is not None:
+            return False
+        rate = self._use.rate(now)
+        return rate > 0 and self.used_bytes + rate * CLIMB_S > self._line(self.wanted.max_bytes, now)
+
     # ---- needs ---------------------------------------------------------------------
 
     def need(self, now: float, *, paused: bool, seen_usec: int) -> MemoryNeed | None:
@@ -199,12 +223,11 @@ class MemoryPlan:
             return False
         return now - denied.since < ASK_AGAIN_S
 
-    @property
-    def quiet(self) -> bool:
+    def quiet(self, now: float) -> bool:
         """Whether time alone changes nothing here, and the cache is known."""
         waits = self.asked is not None or self.denied is not None
         looked = self.used_bytes == self._looked_at_use
-        return looked and not waits and self._use.over and self._need.over
+        return looked and not waits and self._use.over(now) and self._need.over(now)
 
     # ---- a denial, and its end -----------------------------------------------------
 

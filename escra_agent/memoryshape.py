@@ -39,7 +39,7 @@ class Shape:
         return self.told_apart(self._limit(max_bytes, in_use_bytes, growth))
 
     def told_apart(self, limit: MemoryLimit) -> MemoryLimit:
-        """Never the original itself, but a page below it: for the reasons of planner.told_apart."""
+        """Never the original itself, but a page below it: for the reasons of quotas.told_apart."""
         if limit != self.original or limit.max_bytes is None or limit.max_bytes <= PAGE_BYTES:
             return limit
         return self._limit(limit.max_bytes - PAGE_BYTES, limit.max_bytes, 0)

@@ -13,7 +13,15 @@ from escra_agent.gate import Gate
 from escra_agent.memorycut import Cut, Cutter, Done, above
 from escra_agent.tracked import Tracked, TrackedMemory
 from escra_common.errors import EscraError
-from escra_common.messages import MemoryAck, MemoryApplied, MemoryLimit, MemoryOrder, Message
+from escra_common.messages import (
+    MemoryAck,
+    MemoryApplied,
+    MemoryDrawn,
+    MemoryLimit,
+    MemoryNeed,
+    MemoryOrder,
+    Message,
+)
 
 log = structlog.get_logger()
 
@@ -47,7 +55,7 @@ class MemoryWriter:
         if (refusal := self._gate.memory(tracked, order, time.monotonic())) is not None:
             self._refuse(tracked, memory, order, refusal)
             return
-        plan.take(order)
+        plan.take(order, self._gate.headroom_bytes(tracked, order))
         limit = plan.shape.limit(order.max_bytes, plan.used_bytes, plan.growth(time.monotonic()))
         before = memory.group.read_limit()
         if above(before, limit):
@@ -66,6 +74,24 @@ class MemoryWriter:
             answer_s = time.monotonic() - asked.since if asked and not plan.asked else 0.0
         done = Done(memory.group.read_limit(), memory.group.needed_bytes(), 0, error, made=not error)
         self._conclude(tracked, memory, done, answer_s)
+
+    def draw(self, tracked: Tracked, memory: TrackedMemory, need: MemoryNeed) -> bool:
+        """Whether the need was met out of the headroom of the last order, and the controller told so."""
+        plan = memory.plan
+        if memory.cuts or (ceiling_bytes := plan.draw()) is None:
+            return False
+        limit = plan.shape.limit(ceiling_bytes, plan.used_bytes, plan.growth(time.monotonic()))
+        try:
+            self.raise_limit(memory, limit)
+        except CgroupGone:
+            raise
+        except EscraError:
+            return False  # then the controller hears of it
+        plan.drew(memory.group.read_limit())
+        assert plan.wanted is not None
+        answer_usec = max(0, time.monotonic_ns() // 1000 - need.seen_usec)
+        self._send(MemoryDrawn(need, plan.rev, plan.wanted, answer_usec))
+        return True
 
     def _refuse(self, tracked: Tracked, memory: TrackedMemory, order: MemoryOrder, refusal: Refusal) -> None:
         memory.plan.refuse(order)

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 
 from escra_agent.counters import Counters
 from escra_agent.perioduse import Period, PeriodUse, Used
+from escra_agent.quotas import extra_usec, left_usec, ordered, same_share, told_apart, worth
 from escra_common.messages import CpuLimit, CpuOrder
-from escra_common.units import MIN_QUOTA_USEC, quota_usec
+from escra_common.units import quota_millicores
 
 # A boundary that does not come within this many periods is not coming: the group sleeps,
 # its timer is off (K5), and a refill changes nothing.
@@ -28,10 +29,6 @@ PATIENCE_PERIODS = 1.5
 # left out, or only what is left of it is handed out; but not for ever on a machine that is busy all the time.
 LATE_USEC, LATE_SHARE = 3_000, 0.05
 MOST_BOUNDARIES = 4
-# The rest of a period is not worth a write when it is less than this, or, of a cut, than this share of
-# the new quota: it is not to be throttled by a cut that could wait.
-LEAST_REST_USEC = 2_000
-LEAST_CUT_REST = 0.5
 # What is owed is taken off when it is more than what most writes forgive, which is a part of a timer tick.
 LEAST_OWED_USEC, LEAST_OWED_SHARE = 2_000, 0.1
 
@@ -62,6 +59,8 @@ class Plan:
         self.wanted = held
         self.waiting: Waiting | None = None
         self.rev = self.obeyed_rev = 0
+        # An order that the last one left to us, to be carried out when that will not do.
+        self.reserve: CpuOrder | None = None
         # What the write that was asked for last lets through beyond its limit, at most.
         self.extra_usec = 0
         self._use = PeriodUse()
@@ -83,7 +82,7 @@ class Plan:
 
     def new_controller(self) -> None:
         """Another connection, another order book: what was still waiting is void."""
-        self.waiting = None
+        self.waiting = self.reserve = None
         self.rev = self.obeyed_rev = 0
 
     def left_over(self) -> CpuLimit | None:
@@ -91,32 +90,64 @@ class Plan:
         return self._rest_of if self.waiting is None else None
 
     def take(
-        self, order: CpuOrder, counters: Counters, now: float, *, idle: bool, ceiling: bool = False
+        self,
+        order: CpuOrder,
+        counters: Counters,
+        now: float,
+        headroom_milli: int = 0,
+        *,
+        idle: bool,
+        ceiling: bool = False,
     ) -> CpuLimit | None:
         """The limit to write now, or None when it must wait or is out of date.
 
         The period stays what the kernel holds (K7).  ``idle``: nothing was used since the last tick.
         ``ceiling``: the container may never have more than this, or hardly.
+        ``headroom_milli``: how much of the order's may be used.
         """
         if order.rev <= self.rev:
             return None
         self.rev = order.rev
-        period = counters.limit.period_usec
-        quota = quota_usec(order.cpu_milli, period)
-        burst = min(quota, order.burst_milli * period // 1000)
-        limit, used = CpuLimit(quota, period, burst), self._use.saw(counters, self.stands_for)
+        self._keep(order, headroom_milli)
+        limit, used = ordered(order, counters), self._use.saw(counters, self.stands_for)
         if order.aligned and not idle:
             self.waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, ceiling)
             return self._rest(self.waiting, used)
         return self._whole(limit, counters, Used(0, 0) if idle else used)
+
+    def stays(self, order: CpuOrder, headroom_milli: int = 0) -> bool:
+        """Whether it asks for the limit that is in force: then it is taken, and nothing is to be written."""
+        held = self.stands_for
+        if order.rev <= self.rev or held is None or held.quota_usec is None:
+            return False
+        if self.waiting is not None and self.waiting.limit != held:
+            return False
+        if order.burst_milli or held.burst_usec:
+            return False
+        if quota_millicores(held.quota_usec, held.period_usec) != order.cpu_milli:
+            return False
+        self.rev = order.rev
+        self._keep(order, headroom_milli)
+        return True
+
+    def draw(self, counters: Counters, now: float, *, ceiling: bool = False) -> CpuLimit | None:
+        """Take the order in reserve, if there is one and no other waits: what ``take`` would say to it."""
+        reserve = self.reserve
+        if reserve is None or self.waiting is not None or self.stands_for is None:
+            return None
+        return self.take(reserve, counters, now, idle=False, ceiling=ceiling)
 
     def refuse(self, order: CpuOrder) -> bool:
         """It is not carried out, and voids those before it; False when it is out of date itself."""
         if order.rev <= self.rev:
             return False
         self.rev = order.rev
-        self.waiting = None
+        self.waiting = self.reserve = None
         return True
+
+    def _keep(self, order: CpuOrder, headroom_milli: int) -> None:
+        more = CpuOrder(order.key, order.rev + 1, order.cpu_milli + headroom_milli, aligned=True)
+        self.reserve = more if headroom_milli else None
 
     def due(self, counters: Counters, now: float) -> CpuLimit | None:
         """The waiting limit, once its time has come; ask again every few milliseconds.
@@ -142,9 +173,9 @@ class Plan:
         assert used is not None  # a period was seen to begin just now
         tried = waiting.tried + 1
         late_usec = LATE_USEC if waiting.ceiling else 2 * LATE_USEC
-        late = used.at_most > _worth(waiting.limit, late_usec, LATE_SHARE) and tried < MOST_BOUNDARIES
+        late = used.at_most > worth(waiting.limit, late_usec, LATE_SHARE) and tried < MOST_BOUNDARIES
         # Once for each order: the next boundary has an overrun of its own.
-        owes = self._rest_of != waiting.limit and self._use.owed_usec > _worth(
+        owes = self._rest_of != waiting.limit and self._use.owed_usec > worth(
             waiting.limit, LEAST_OWED_USEC, LEAST_OWED_SHARE
         )
         part = self._repaid(waiting, used) if late or owes else None
@@ -158,7 +189,7 @@ class Plan:
 
     def _whole(self, limit: CpuLimit, counters: Counters, used: Used | None) -> CpuLimit:
         self.waiting = None
-        self.extra_usec = _extra_usec(counters.limit, limit, used, self._use.over_usec)
+        self.extra_usec = extra_usec(counters.limit, limit, used, self._use.over_usec)
         return limit
 
     def _rest(self, waiting: Waiting, used: Used | None) -> CpuLimit | None:
@@ -166,8 +197,8 @@ class Plan:
         held = self.stands_for
         if held is None or used is None:
             return None
-        left_usec = _left_usec(held, waiting, used)
-        return None if left_usec is None else self._part(waiting.limit, left_usec)
+        left = left_usec(held, waiting.limit, used, ceiling=waiting.ceiling)
+        return None if left is None else self._part(waiting.limit, left)
 
     def _repaid(self, waiting: Waiting, used: Used) -> CpuLimit | None:
         """What is left of a period that just began once what is owed is paid, but at least half of it.
@@ -178,8 +209,8 @@ class Plan:
         limit = waiting.limit
         if limit.quota_usec is None or limit.burst_usec or not (waiting.ceiling and self._use.throttled):
             return None
-        left_usec = limit.quota_usec - used.at_most - self._use.owed_usec
-        return self._part(limit, max(left_usec, limit.quota_usec // 2))
+        left = limit.quota_usec - used.at_most - self._use.owed_usec
+        return self._part(limit, max(left, limit.quota_usec // 2))
 
     def _part(self, limit: CpuLimit, part_usec: int) -> CpuLimit:
         self._rest_of, self.extra_usec = limit, 0
@@ -205,58 +236,8 @@ class Plan:
         ours = told_apart(self.wanted, original)
         if in_force == ours:
             return None
-        if _same_share(in_force, self.wanted):
+        if same_share(in_force, self.wanted):
             # The kernel doubled period and quota by itself (K7): the same limit, in a new period.
             self.wanted = in_force
             return None
         return ours
-
-
-def told_apart(limit: CpuLimit, original: CpuLimit) -> CpuLimit:
-    """A limit of ours as it is written: never the original itself, but a microsecond below it.
-
-    By that an agent that was killed knows in its next life that the container is managed, and a controller
-    that it is counted.  The least quota there is (K1) cannot be lowered; it is worth 1 % of a processor.
-    """
-    quota_usec = limit.quota_usec
-    if limit != original or quota_usec is None or quota_usec <= MIN_QUOTA_USEC:
-        return limit
-    return CpuLimit(quota_usec - 1, limit.period_usec, min(limit.burst_usec, quota_usec - 1))
-
-
-def _left_usec(held: CpuLimit, waiting: Waiting, used: Used) -> int | None:
-    """What a write in the middle of a period may hand out, so that it amounts to the waiting limit in all.
-
-    With a burst (K8) what it hands out does not follow from the quotas.
-    """
-    before, after = held.quota_usec, waiting.limit.quota_usec
-    if before is None or after is None or held.burst_usec or waiting.limit.burst_usec:
-        return None
-    if waiting.ceiling and after > before:
-        return None
-    left = after - used.at_most
-    least = before - used.at_least if after > before else int(LEAST_CUT_REST * after)
-    return left if left >= max(least, LEAST_REST_USEC) else None
-
-
-def _extra_usec(held: CpuLimit, limit: CpuLimit, used: Used | None, over_usec: int) -> int:
-    """What a whole quota lets through that is handed out after something of the period was used.
-
-    And after the period before was overrun, by ``over_usec``.  Who had no limit is forgiven.
-    """
-    if held.quota_usec is None or limit.quota_usec is None:
-        return 0
-    if used is None or held.burst_usec or limit.burst_usec:
-        return limit.quota_usec
-    return min(limit.quota_usec, used.at_most + over_usec)
-
-
-def _worth(limit: CpuLimit, least_usec: int, share: float) -> float:
-    """The larger of an amount and a share of the quota: many processors do more of anything in a moment."""
-    return max(least_usec, share * (limit.quota_usec or 0))
-
-
-def _same_share(a: CpuLimit, b: CpuLimit) -> bool:
-    if a.quota_usec is None or b.quota_usec is None or a.burst_usec != b.burst_usec:
-        return False
-    return a.period_usec != b.period_usec and a.quota_usec * b.period_usec == b.quota_usec * a.period_usec

@@ -267,6 +267,22 @@ class MemoryApplied(_Wire, frozen=True, tag="memory-applied"):
     acks: Annotated[list[MemoryAck], Meta(max_length=MAX_ITEMS)]
 
 
+class MemoryDrawn(_Wire, frozen=True, tag="drawn"):
+    """A need that was met at once, out of the headroom of the order ``rev``, of which nothing is left.
+
+    Never left out.  ``in_force`` was read back after the write, ``answer_usec`` after the kernel's notice.
+    """
+
+    need: MemoryNeed
+    rev: Count
+    in_force: MemoryLimit
+    answer_usec: Count = 0
+
+    @property
+    def key(self) -> int:
+        return self.need.key
+
+
 class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     """Sent once a second; the agent's counters are totals since it started.
 
@@ -295,6 +311,9 @@ class CpuOrder(_Wire, frozen=True, gc=False):
 
     ``aligned`` asks to write just after a period boundary, where the refill that every write
     brings (K3) finds nothing used yet; without it the write happens at once.
+
+    By ``headroom_milli`` more the agent may raise it itself when it will not do, as if ordered so under the
+    next revision: until the next order for it or another connection, for that is counted as in force.
     """
 
     key: Key
@@ -302,6 +321,7 @@ class CpuOrder(_Wire, frozen=True, gc=False):
     cpu_milli: Milli
     burst_milli: Milli = 0
     aligned: bool = False
+    headroom_milli: Milli = 0
 
 
 class SetLimits(_Wire, frozen=True, tag="set"):
@@ -314,12 +334,16 @@ class MemoryOrder(_Wire, frozen=True, gc=False):
     A raise is written at once.  A cut is made as far as it harms nobody: never below what the container
     needs plus ``margin_bytes``, and the acknowledgement says how far that was.  The first order for a
     container that is not managed yet is carried out wholly or not at all.
+
+    By up to ``headroom_bytes`` more the agent may raise it itself when there is need, until the next order
+    for it or another connection: whoever gives the order counts that as in force.
     """
 
     key: Key
     rev: Count
     max_bytes: Size
     margin_bytes: Size = 0
+    headroom_bytes: Size = 0
 
 
 class SetMemory(_Wire, frozen=True, tag="set-memory"):
@@ -380,6 +404,7 @@ FromAgent = (
     | OomKilled
     | Applied
     | MemoryApplied
+    | MemoryDrawn
     | Heartbeat
     | Bye
 )

@@ -11,6 +11,7 @@ from math import ceil
 from escra_common.messages import Ack
 from escra_controller.bounds import Bound
 from escra_controller.contention import SHARE_EVERY_S, UNMET_S, Contention
+from escra_controller.cpuheadroom import CpuHeadroom
 from escra_controller.events import SetLimit
 from escra_controller.policy import Seen, Settings, Wish
 from escra_controller.rounds import Round
@@ -44,8 +45,8 @@ class Allocator:
     def __init__(self, settings: Settings, grace_until: float, next_rev: Callable[[], int]) -> None:
         self._s = settings
         self._grace_until = grace_until
-        self._next_rev = next_rev
-        self._contention = Contention(settings, self._order)
+        self._headroom = CpuHeadroom(settings, grace_until, next_rev)
+        self._contention = Contention(settings, self._headroom, self._order)
 
     # ---- what starts a round -------------------------------------------------------
 
@@ -68,12 +69,16 @@ class Allocator:
         Then something may have become free: ``settle`` is due, once for all that were read back together.
         """
         r.app.counted.add(r.app.ledger.counted, r.now)
-        last = r.app.ledger.acknowledge(member.key, ack.rev, self._held(r.app, member, ack))
+        drawn = ack.rev == member.headroom_rev
+        if drawn:
+            self._headroom.drew(r, member, ack)
+        held = self._held(r.app, member, ack)
+        last = r.app.ledger.acknowledge(member.key, ack.rev, held, carried_out=not ack.error)
         extra = ceil(min(ack.extra_usec, ack.in_force.quota_usec or 0) / 1000)
         r.app.refills.came(member.key, extra, r.now, last=last)
         if extra:
             member.refilled.add(extra, r.now)
-        if not last:
+        if not (last or (drawn and ack.error)):
             return False
         member.problem = ack.error
         if ack.error:
@@ -105,11 +110,19 @@ class Allocator:
         free = self._affordable(app.ledger.free)
         host_used = _used_by_host(app)
         growing: dict[MemberKey, tuple[Wish, float]] = {}
+        # Who may be left some headroom, of what those that grow leave.
+        content: list[Member] = []
         for member in members:
             ordered, demand = member.limit, member.demand
             if member.state != "managed" or ordered is None:
                 continue
             limit = ordered
+            # An alarm that its agent has answered is about the limit before.
+            if sampled and member.drawn_from is not None:
+                if demand.dry:
+                    limit = member.drawn_from
+                    content.append(member)
+                member.drawn_from = None
             # What is seen while a raise is under way belongs to the limit before it.  A cut under
             # way that hurts already, though, is better taken back at once; and when it was not even
             # written yet, it is the limit before it that hurts.
@@ -129,19 +142,23 @@ class Allocator:
             )
             wish = member.rule.decide(seen, r.now)
             if wish is None:
-                if not sampled:
+                if sampled:
+                    content.append(member)
+                else:
                     app.due.put(member.key, member.rule.quiet_until(seen, r.now))
                 continue
             app.due.put(member.key, r.now)
             target = max(floor, min(ceiling, wish.target))
-            if target < ordered:
+            if target < ordered <= limit:
                 app.unmet.pop(member.key, None)
                 self._order(r, member, target, wish)
                 free = self._affordable(app.ledger.free)
-            elif target > limit or wish.throttled:
+            elif target > max(limit, ordered) or (wish.throttled and limit >= ordered):
                 growing[member.key] = (wish, r.now + UNMET_S)
         if growing:
             self._grow(r, growing)
+        for member in content:
+            self._headroom.offer(r, member)
 
     # ---- growth --------------------------------------------------------------------
 
@@ -221,16 +238,18 @@ class Allocator:
             target, aligned, refill = self._within_refills(r, member, before, target)
             if target < wanted and target - before < _least_growth(before):
                 return
-        rev = self._next_rev()
         r.app.refills.expect(member.key, refill)
         r.app.counted.add(r.app.ledger.counted, r.now)
         member.limits.add(before or 0, r.now)
-        r.app.ledger.order(member.key, self.charge(target), rev)
+        # Who gives to others, or rests, leaves it all to them.
+        lends = before is not None and (target > before or wish.rule == "shrink")
+        headroom = self._headroom.beside(r, member, target) if lends else 0
+        rev = self._headroom.number(member, headroom)
+        r.app.ledger.order(member.key, self.charge(target), rev, headroom)
         if before is None or target > before:
             member.raised_by = rev
         member.limit = target
-        member.last_rev = rev
-        r.out.append(SetLimit(*member.key, rev, target, self.charge(target) - target, aligned))
+        r.out.append(SetLimit(*member.key, rev, target, self.charge(target) - target, aligned, headroom))
         r.record(member, "cpu", wish, before, target)
 
     def _within_bound(self, r: Round, member: Member, target: int) -> int:

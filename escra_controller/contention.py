@@ -7,6 +7,7 @@ share, and to who is below its fair share also what they use above theirs.
 from collections.abc import Callable
 from math import ceil
 
+from escra_controller.cpuheadroom import CpuHeadroom
 from escra_controller.policy import Settings, Wish
 from escra_controller.rounds import Round
 from escra_controller.sharing import Holding, donations
@@ -24,8 +25,10 @@ NEED_WINDOW_S = 1.0
 class Contention:
     """Stateless but for its settings.  ``order`` lowers a limit; growth is left to the caller."""
 
-    def __init__(self, settings: Settings, order: Callable[[Round, Member, int, Wish], None]) -> None:
-        self._order = order
+    def __init__(
+        self, settings: Settings, headroom: CpuHeadroom, order: Callable[[Round, Member, int, Wish], None]
+    ) -> None:
+        self._agents, self._order = headroom, order
         self._headroom, self._burst = settings.headroom, settings.burst
 
     def share(self, r: Round) -> None:
@@ -44,12 +47,15 @@ class Contention:
         self.collect(r, entitled, welcome, "others are throttled")
 
     def collect(self, r: Round, entitled: int, welcome: int, why: str) -> None:
-        """Lower limits, see ``donations``; what is free already need not be collected."""
+        """Lower limits, see ``donations``; what is free already, or with agents for nothing, need not be."""
         app = r.app
         left = max(0, entitled - app.ledger.free)
         welcome = max(0, welcome - max(0, app.ledger.free - entitled))
         if left + welcome == 0:
             return
+        if back := self._agents.take_back(r, left + welcome):
+            left, welcome = max(0, left - back), max(0, welcome - max(0, back - left))
+            app.shared_at = r.now
         fair = app.fair_shares()
         holdings = {
             # A share pays for the burst, too.

@@ -29,6 +29,7 @@ from escra_controller.events import (
     LimitsApplied,
     MemoryApplied,
     MemoryArrived,
+    MemoryDrew,
     MemoryNeeded,
     SamplesArrived,
     Secured,
@@ -133,6 +134,7 @@ class Engine:
         | SamplesArrived
         | MemoryArrived
         | MemoryNeeded
+        | MemoryDrew
         | TasksKilled
         | LimitsApplied
         | MemoryApplied
@@ -152,6 +154,9 @@ class Engine:
             case MemoryNeeded(host, need):
                 for r, member in self._member(host, need.key, now, out):
                     self._pools.memory.needed(r, member, need)
+            case MemoryDrew(host, drawn):
+                for r, member in self._member(host, drawn.key, now, out):
+                    self._pools.memory.headroom.drew(r, member, drawn)
             case MemoryApplied(host, memory_acks):
                 self._memory_applied(host, memory_acks, now, out)
             case TasksKilled(host, killed):

@@ -17,6 +17,7 @@ from escra_common.messages import (
     Heartbeat,
     Hello,
     MemoryAck,
+    MemoryDrawn,
     MemoryLevel,
     MemoryNeed,
     OomKilled,
@@ -77,6 +78,14 @@ class MemoryNeeded:
 
     host: str
     need: MemoryNeed
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryDrew:
+    """It was about to run out, and its agent met that out of the headroom of an order."""
+
+    host: str
+    drawn: MemoryDrawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +181,7 @@ Event = (
     | SamplesArrived
     | MemoryArrived
     | MemoryNeeded
+    | MemoryDrew
     | TasksKilled
     | LimitsApplied
     | MemoryApplied
@@ -187,22 +197,29 @@ Event = (
 
 
 class SetLimit(msgspec.Struct, frozen=True, gc=False):
+    """By ``headroom_milli`` more its agent may raise the limit itself, under the next revision."""
+
     host: str
     key: int
     rev: int
     cpu_milli: int
     burst_milli: int
     aligned: bool
+    headroom_milli: int = 0
 
 
 class SetMemoryLimit(msgspec.Struct, frozen=True, gc=False):
-    """``margin_bytes`` bounds a cut: the container keeps that much above what it needs."""
+    """``margin_bytes`` bounds a cut: the container keeps that much above what it needs.
+
+    By ``headroom_bytes`` more its agent may raise the limit itself.
+    """
 
     host: str
     key: int
     rev: int
     max_bytes: int
     margin_bytes: int
+    headroom_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,7 @@ class Membership:
             # It holds a limit of ours from before: counted as it is, whether or not there is room.
             app.ledger.adopt(member.key, held)
             member.limit = limit_millicores(member.info.in_force)
-            member.state, member.last_rev = "managed", 0
+            member.state, member.last_rev, member.headroom_rev = "managed", 0, 0
         elif snapshot or not counted:
             app.ledger.forget(member.key)
             member.state, member.limit = "new", None

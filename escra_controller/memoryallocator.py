@@ -12,7 +12,8 @@ from escra_common.messages import MemoryAck, MemoryLevel, MemoryNeed, OomKilled
 from escra_common.units import format_bytes
 from escra_controller.bounds import Bound
 from escra_controller.events import DenyNeed
-from escra_controller.memory import KEEP_S, MemorySettings, Waiting, at_limit
+from escra_controller.memory import KEEP_S, MemorySettings, Waiting, at_limit, need_numbers, why_needed
+from escra_controller.memoryheadroom import MemoryHeadroom
 from escra_controller.memoryorders import ASK_EVERY_S, MemoryOrders
 from escra_controller.memoryreclaim import MemoryReclaim
 from escra_controller.policy import Wish
@@ -41,6 +42,7 @@ class MemoryAllocator:
         self._grace_until = grace_until
         self._orders = MemoryOrders(settings, next_rev)
         self._reclaim = MemoryReclaim(settings, self._orders)
+        self.headroom = MemoryHeadroom(settings, self._orders)
 
     # ---- what starts a round -------------------------------------------------------
 
@@ -105,11 +107,13 @@ class MemoryAllocator:
         """The kernel was read back after a write; ``settle`` is due, once for all that were."""
         memory, ledger = member.memory, r.app.memory
         held = ledger[member.key].counted if ack.in_force.max_bytes is None else ack.in_force.max_bytes
-        last = ledger.acknowledge(member.key, ack.rev, held)
+        last = ledger.acknowledge(member.key, ack.rev, held, carried_out=not ack.error)
         if last and (ordered := memory.ordered) is not None:
             memory.ordered, memory.problem = None, ack.error
             memory.needed = ack.needed_bytes
             self._orders.conclude(r, member, ack, ordered)
+            if ordered.before is None and member.key in ledger:
+                self.headroom.welcome(r, member, ordered.wish)
 
     def settle(self, r: Round) -> None:
         """Something may have become free, or time passed: needs first, then newcomers."""
@@ -129,8 +133,10 @@ class MemoryAllocator:
 
     def _target(self, limit: int, need: MemoryNeed) -> int:
         """Enough for the growth seen over the horizon, and for the margin above what it needs."""
-        grant = max(int(self._s.grant_min), int(need.growth * self._s.horizon_s))
-        return max(limit + grant, need.needed_bytes + self._orders.margin(need.needed_bytes))
+        return max(
+            limit + self._orders.grant(need.growth),
+            need.needed_bytes + self._orders.margin(need.needed_bytes),
+        )
 
     def _answer(self, r: Round, member: Member) -> None:
         app, memory, waiting = r.app, member.memory, member.memory.waiting
@@ -172,15 +178,9 @@ class MemoryAllocator:
         assert memory.waiting is not None
         need = memory.waiting.need
         self._answered(member)
-        cause = "its tasks wait for memory" if need.paused else "it is about to run out"
-        numbers = {
-            "needed_mib": need.needed_bytes / MIB,
-            "growth_mib_per_s": need.growth / MIB,
-            "free_mib": r.app.memory.free / MIB,
-        }
-        self._orders.order(
-            r, member, limit + amount, Wish(limit + amount, "grow", cause, numbers), averts=at_limit(need)
-        )
+        wish = Wish(limit + amount, "grow", why_needed(need), need_numbers(need, r.app.memory.free))
+        headroom = self.headroom.beside(r, member, limit + amount, need.growth)
+        self._orders.order(r, member, limit + amount, wish, averts=at_limit(need), headroom_bytes=headroom)
 
     def _deny_unless_others_give(self, r: Round, member: Member) -> None:
         waiting, now = member.memory.waiting, r.now
@@ -276,6 +276,8 @@ class MemoryAllocator:
         use = memory.needed or info.needed_bytes
         asked, free = info.original.max_bytes, app.memory.free
         least, first = self._first(r, member, fair)
+        if free < first and self._reclaim.take_back(r, first - free, "a newcomer needs room"):
+            return 0  # it comes again when that is back
         if free < least:
             left = f"{app.spec.name} has {format_bytes(free)} left"
             memory.problem = f"no room for its memory: {left}, it needs {format_bytes(least)}"

@@ -24,17 +24,29 @@ class MemoryOrders:
         self._s = settings
         self._next_rev = next_rev
 
-    def order(self, r: Round, member: Member, target: int, wish: Wish, *, averts: bool = False) -> None:
+    def order(
+        self,
+        r: Round,
+        member: Member,
+        target: int,
+        wish: Wish,
+        *,
+        averts: bool = False,
+        headroom_bytes: int = 0,
+    ) -> None:
         memory, ledger = member.memory, r.app.memory
         rev = self._next_rev()
         # What was last read back: several orders may be under way, but the record is of what was in force.
         before = ledger[member.key].held or None if member.key in ledger else None
-        ledger.order(member.key, target, rev)
+        ledger.order(member.key, target, rev, headroom_bytes)
+        if headroom_bytes:
+            memory.headroom_at = r.now
         # Of several under way only the last is concluded, for all of them.
         averts = averts or (memory.ordered is not None and memory.ordered.averts)
         memory.ordered = Ordered(before, wish, averts)
         memory.limit, memory.last_rev = target, rev
-        r.out.append(SetMemoryLimit(*member.key, rev, target, self.margin(memory.needed)))
+        margin_bytes = self.margin(memory.needed)
+        r.out.append(SetMemoryLimit(*member.key, rev, target, margin_bytes, headroom_bytes))
 
     def conclude(self, r: Round, member: Member, ack: MemoryAck, ordered: Ordered) -> None:
         """What became of an order: nothing is believed but what the kernel was read to hold."""
@@ -56,6 +68,10 @@ class MemoryOrders:
             r.out.append(DenyNeed(*member.key, memory.answered_serial, ack.error))
         if in_force != ordered.before or ack.error:
             r.record(member, "memory", _as_it_went(wish, ack), ordered.before, in_force)
+
+    def grant(self, growth: int) -> int:
+        """Enough for the growth seen, in bytes per second, over the horizon."""
+        return max(int(self._s.grant_min), int(growth * self._s.horizon_s))
 
     def margin(self, use: int) -> int:
         """What a limit should leave above this use, in bytes."""

@@ -20,14 +20,12 @@ import structlog
 from escra_common.seldom import Seldom
 from escra_common.tls import Credentials, reason
 from escra_controller.strangers import Strangers
+from escra_controller.turns import Turns
 
 # From accept to the end of the handshake.  An agent gives up after three seconds itself.
 HANDSHAKE_S = 2.0
-# A handshake costs about a millisecond of the controller's time.  So many of one address are worked
-# on at once that it cannot keep the loop from its tick ...
+# So many of one address are worked on at once.
 SLOTS = 4
-# ... and so far apart they begin, whatever the addresses: many at once are a long pause for everybody else.
-TURN_S = 0.0015
 BACKLOG = 1024
 # So many are accepted in a row before the loop does something else.
 AT_ONCE = 16
@@ -59,6 +57,7 @@ class Guest:
 
     connection: socket.socket
     address: str
+    joined: bool = False
     task: asyncio.Task[None] | None = None
     writer: asyncio.StreamWriter | None = None
 
@@ -68,12 +67,6 @@ class Guest:
             self.writer.close()
         elif self.task is not None:
             self.task.cancel()
-
-    def gone(self, known: Callable[[], None], _: "asyncio.Task[None]") -> None:
-        """Also of a task that was cancelled before it began."""
-        known()
-        if self.writer is None:
-            self.connection.close()
 
 
 class Reception:
@@ -88,7 +81,7 @@ class Reception:
         self._strangers = Strangers()
         self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._seldom = Seldom()
-        self._next_turn = 0.0
+        self._turns = Turns()
 
     async def run(self) -> None:
         """Until cancelled; closes the listening sockets."""
@@ -117,14 +110,13 @@ class Reception:
                 connection.close()
                 self._complain(guest.address, "too many connections that have not said who they are")
             else:
-                known = partial(self._strangers.release, number)
-                guest.task = tasks.create_task(self._receive(guest, known))
-                guest.task.add_done_callback(partial(guest.gone, known))
+                guest.task = tasks.create_task(self._receive(guest, partial(self._known, guest, number)))
+                guest.task.add_done_callback(partial(self._gone, guest, number))
             accepted += 1
             if accepted % AT_ONCE == 0:  # nothing above waits while others knock
                 await asyncio.sleep(0)
 
-    async def _receive(self, guest: "Guest", known: Callable[[], None]) -> None:
+    async def _receive(self, guest: Guest, known: Callable[[], None]) -> None:
         try:
             reader, guest.writer = await self._shake_hands(guest)
         except TimeoutError:
@@ -134,19 +126,26 @@ class Reception:
         else:
             await self._attend(reader, guest.writer, known)
 
-    async def _shake_hands(self, guest: "Guest") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _shake_hands(self, guest: Guest) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         slots = self._slots.setdefault(guest.address, asyncio.Semaphore(SLOTS))
         # Those who came together and say nothing shall not all be parted with at the same moment.
         async with asyncio.timeout(HANDSHAKE_S * random.uniform(0.75, 1.0)), slots:
-            await self._turn()
+            if self._credentials is not None:
+                await asyncio.sleep(self._turns.wait_s(guest.address, time.monotonic()))
             return await self._streams(guest.connection)
 
-    async def _turn(self) -> None:
-        """One handshake after the other, with time for others in between."""
-        if self._credentials is not None:
-            now = time.monotonic()
-            self._next_turn = max(now, self._next_turn) + TURN_S
-            await asyncio.sleep(self._next_turn - TURN_S - now)
+    def _known(self, guest: Guest, number: int) -> None:
+        guest.joined = True
+        self._strangers.release(number)
+        self._turns.joined(guest.address)
+
+    def _gone(self, guest: Guest, number: int, _: "asyncio.Task[None]") -> None:
+        """Also of a task that was cancelled before it began."""
+        self._strangers.release(number)
+        if not guest.joined:
+            self._turns.wasted(guest.address)
+        if guest.writer is None:
+            guest.connection.close()
 
     async def _streams(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """What asyncio.open_connection does, for the other end."""

@@ -30,9 +30,9 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(events.AgentJoined, events.AgentLeft, events.ContainerAppeared, events.ContainerGone),
-        *(events.SamplesArrived, events.MemoryArrived, events.MemoryNeeded, events.TasksKilled),
-        *(events.LimitsApplied, events.MemoryApplied, events.AppsConfigured, events.AppResized),
-        *(events.HostForgotten, events.Ticked),
+        *(events.SamplesArrived, events.MemoryArrived, events.MemoryNeeded, events.MemoryDrew),
+        *(events.TasksKilled, events.LimitsApplied, events.MemoryApplied, events.AppsConfigured),
+        *(events.AppResized, events.HostForgotten, events.Ticked),
     )
 }
 _TYPES = {name: get_type_hints(kind) for name, kind in _KINDS.items()}
@@ -173,7 +173,11 @@ class Only:
                 return event if app == self._app else None
             case events.ContainerGone(host, key):
                 return event if (host, key) in self._keys else None
-            case events.MemoryNeeded(host, about) | events.TasksKilled(host, about):
+            case (
+                events.MemoryNeeded(host, about)
+                | events.MemoryDrew(host, about)
+                | events.TasksKilled(host, about)
+            ):
                 return event if (host, about.key) in self._keys else None
             case events.SamplesArrived(host, samples):
                 kept = list(self._of(host, samples))

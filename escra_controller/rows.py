@@ -102,10 +102,13 @@ def _cpu(member: Member) -> Row:
 def _booked(
     ledger: Ledger[MemberKey] | None, member: Member, unit: str, amount: Callable[[int], float]
 ) -> Row:
-    """What it counts for in Ω, and the limit that was ordered but not read back yet; None: none is."""
+    """What it counts for in Ω, how much of that is not in force but its agent's to take without asking, and
+    the limit that was ordered but not read back yet; None: none is.
+    """
     entry = ledger[member.key] if ledger is not None and member.key in ledger else None
     return {
         f"counted_{unit}": amount(entry.counted if entry else 0),
+        f"headroom_{unit}": amount(entry.headroom if entry else 0),
         f"ordered_{unit}": amount(entry.ordered) if entry and entry.pending else None,
     }
 
@@ -189,6 +192,7 @@ def cpu_standing(app: App, member: Member) -> Row:
         "ceiling_cores": cores(app.ceiling(member)),
         "fair_cores": None if fair is None else cores(fair),
         "counted_cores": cores(counted),
+        "headroom_cores": cores(app.ledger[member.key].headroom if member.key in app.ledger else 0),
         "app_limit_cores": cores(app.spec.cpu),
         "app_free_cores": cores(app.ledger.free),
     }
@@ -200,6 +204,7 @@ def memory_standing(app: App, member: Member) -> Row:
         "ceiling_bytes": app.memory_ceiling(member),
         "fair_bytes": app.memory_shares().get(member.key),
         "counted_bytes": app.memory[member.key].counted if member.key in app.memory else 0,
+        "headroom_bytes": app.memory[member.key].headroom if member.key in app.memory else 0,
         "app_limit_bytes": app.spec.memory,
         "app_free_bytes": app.memory.free,
     }

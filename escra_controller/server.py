@@ -23,6 +23,7 @@ from escra_common.messages import (
     Heartbeat,
     Hello,
     MemoryApplied,
+    MemoryDrawn,
     MemoryLevels,
     MemoryNeed,
     MemoryOrder,
@@ -232,10 +233,12 @@ def outgoing(orders: Iterable[Order]) -> Iterator[tuple[str, Message]]:
         match order:
             case events.SendTerms(host, terms):
                 yield host, terms
-            case events.SetLimit(host, key, rev, cpu_milli, burst_milli, aligned):
-                cpu.setdefault(host, []).append(CpuOrder(key, rev, cpu_milli, burst_milli, aligned))
-            case events.SetMemoryLimit(host, key, rev, max_bytes, margin_bytes):
-                memory.setdefault(host, []).append(MemoryOrder(key, rev, max_bytes, margin_bytes))
+            case events.SetLimit(host, key, rev, cpu_milli, burst_milli, aligned, headroom_milli):
+                quota = CpuOrder(key, rev, cpu_milli, burst_milli, aligned, headroom_milli)
+                cpu.setdefault(host, []).append(quota)
+            case events.SetMemoryLimit(host, key, rev, max_bytes, margin_bytes, headroom_bytes):
+                size = MemoryOrder(key, rev, max_bytes, margin_bytes, headroom_bytes)
+                memory.setdefault(host, []).append(size)
             case events.DenyNeed(host, key, serial, reason):
                 yield host, DenyMemory(key, serial, reason)
             case events.ReleaseContainer(host, key, rev):
@@ -258,6 +261,8 @@ def event_of(host: str, message: Message) -> Event:
             return events.LimitsApplied(host, acks)
         case MemoryNeed():
             return events.MemoryNeeded(host, message)
+        case MemoryDrawn():
+            return events.MemoryDrew(host, message)
         case MemoryApplied(memory_acks):
             return events.MemoryApplied(host, memory_acks)
         case MemoryLevels(levels):

@@ -78,6 +78,9 @@ class Member:
     limit: int | None = None
     raised_by: int = 0
     last_rev: int = 0
+    # The revision under which its agent goes up by itself, 0 where it may not; from where it just did.
+    headroom_rev: int = 0
+    drawn_from: int | None = None
     host_milli: int = 0
     host_bytes: int = 0
     problem: str = ""

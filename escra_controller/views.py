@@ -189,23 +189,27 @@ def decisions(rows: Sequence[Row], now: float, paint: Paint = plain) -> list[str
 
 
 def _explain_cpu(usage: Row, cpu: Row) -> list[str]:
+    headroom = cpu.get("headroom_cores")
+    ahead = f", {cores(headroom)} of it headroom" if headroom else ""
     return [
         f"  CPU    limit {limit(usage['limit_cores'])}  used {cores(usage['used_cores'])}  "
         f"throttled in {percent(usage['throttled_ratio'])} of its periods",
         f"         floor {cores(cpu.get('floor_cores'))}  ceiling {limit(cpu.get('ceiling_cores'))}  "
-        f"fair share {cores(cpu.get('fair_cores'))}  counted in the pool {cores(cpu.get('counted_cores'))}",
+        f"fair share {cores(cpu.get('fair_cores'))}  "
+        f"counted in the pool {cores(cpu.get('counted_cores'))}{ahead}",
     ]
 
 
 def _explain_memory(row: Row, standing: Row) -> list[str]:
-    memory = row["memory"]
+    memory, headroom = row["memory"], standing.get("headroom_bytes")
+    ahead = f", {size(headroom)} of it headroom" if headroom else ""
     return [
         f"  Memory limit {format_bytes(memory['limit_bytes'])}  used {size(memory['used_bytes'])}  "
         f"needed {size(memory.get('needed_bytes'))}  OOM kills {row['oom_kills']}",
         f"         floor {size(standing.get('floor_bytes'))}  "
         f"ceiling {format_bytes(standing.get('ceiling_bytes'))}  "
         f"fair share {size(standing.get('fair_bytes'))}  "
-        f"counted in the pool {size(standing.get('counted_bytes'))}",
+        f"counted in the pool {size(standing.get('counted_bytes'))}{ahead}",
     ]
 
 

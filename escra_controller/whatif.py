@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from escra_common.messages import Container, OomKilled
+from escra_common.messages import Container, MemoryDrawn, OomKilled
 from escra_controller.engine import Engine
 from escra_controller.events import (
     AgentJoined,
@@ -27,6 +27,7 @@ from escra_controller.events import (
     LimitsApplied,
     MemoryApplied,
     MemoryArrived,
+    MemoryDrew,
     MemoryNeeded,
     ReleaseContainer,
     SamplesArrived,
@@ -90,7 +91,7 @@ class WhatIf:
                 self._tell(MemoryArrived(host, measured), now, out)
                 for level in levels:
                     self._ask(MemberKey(host, level.key), now, out)
-            case MemoryNeeded(host, need):
+            case MemoryNeeded(host, need) | MemoryDrew(host, MemoryDrawn(need)):
                 for imagined in self._known(host, need.key):
                     imagined.memory.waited(need)
                     self._ask(MemberKey(host, need.key), now, out)

@@ -65,7 +65,9 @@ class DockerEngine:
         """Runs the client; what it prints, stripped.  Raises EngineTrouble with its message."""
         done = self._docker(*arguments)
         if done.returncode != 0:
-            raise EngineTrouble(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
+            # A command in a container may tell its trouble either way, or be killed and tell nothing.
+            said = "\n".join(filter(None, (done.stderr.strip(), done.stdout.strip()[-1000:])))
+            raise EngineTrouble(f"docker {' '.join(arguments)}: status {done.returncode}: {said}")
         return done.stdout.strip()
 
     def run(self, *options: str, name: str | None = None, script: str = "exec sleep 1000000") -> str:

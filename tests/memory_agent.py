@@ -23,6 +23,7 @@ from escra_agent.tracked import Candidate, Tracked, TrackedMemory
 from escra_common.messages import (
     DenyMemory,
     MemoryApplied,
+    MemoryDrawn,
     MemoryNeed,
     MemoryOrder,
     Message,
@@ -107,9 +108,10 @@ class Agent:
             self.late_s = max(self.late_s, time.monotonic() - due)
             self.keeper.tick()
 
-    def order(self, max_bytes: int, margin_bytes: int = 0) -> None:
+    def order(self, max_bytes: int, margin_bytes: int = 0, headroom_bytes: int = 0) -> None:
         self.rev += 1
-        self.keeper.obey(SetMemory([MemoryOrder(self.tracked.key, self.rev, max_bytes, margin_bytes)]))
+        order = MemoryOrder(self.tracked.key, self.rev, max_bytes, margin_bytes, headroom_bytes)
+        self.keeper.obey(SetMemory([order]))
 
     def grant(self) -> bool:
         """Answer the last need with enough for a while; always true."""
@@ -138,21 +140,28 @@ class Agent:
         return [m for m in self.sent if isinstance(m, MemoryNeed)]
 
     @property
+    def drawn(self) -> list[MemoryDrawn]:
+        return [m for m in self.sent if isinstance(m, MemoryDrawn)]
+
+    @property
     def kills(self) -> list[OomKilled]:
         return [m for m in self.sent if isinstance(m, OomKilled)]
 
 
 @contextlib.asynccontextmanager
-async def running(cgroup: KernelCgroup, folder: Path, *, linked: bool = True) -> AsyncIterator[Agent]:
+async def running(
+    cgroup: KernelCgroup, folder: Path, *, linked: bool = True, ticking: bool = True
+) -> AsyncIterator[Agent]:
     agent = Agent(cgroup, folder)
     await agent.attach()
     agent.keeper.start()
     agent.keeper.link(linked)
-    ticks = asyncio.create_task(agent.ticks())
+    ticks = asyncio.create_task(agent.ticks()) if ticking else None
     try:
         yield agent
     finally:
-        ticks.cancel()
+        if ticks is not None:
+            ticks.cancel()
         agent.keeper.close()
         await agent.cutter.close()
         agent.roster.close()

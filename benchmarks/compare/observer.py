@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks.compare.applications import Application
 from benchmarks.kernel_memory import NO_LIMIT, KernelMemory
-from benchmarks.watcher import USE_TOLERANCE, AppWatch, KernelFiles, Seen, Watcher
+from benchmarks.kernelfiles import KernelFiles
+from benchmarks.watcher import USE_TOLERANCE, AppWatch, Seen, Watcher
 from tests.kernel_cgroups import FoundCgroup
 
 STEP_S = 0.1

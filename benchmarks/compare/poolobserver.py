@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.compare.invocations import Function, Sample
 from benchmarks.kernel_memory import KernelMemory
-from benchmarks.watcher import KernelFiles, Limits
+from benchmarks.kernelfiles import KernelFiles, Limits
 from escra_agent.hierarchy import Hierarchy
 
 # Between two looks at the limits, and of these, how many make a sample.

@@ -17,7 +17,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``upsilon`` and ``window`` are Υ and n of the published formula, ``gamma`` and ``kappa`` its shrink
     (the paper's values are not known to us).  The rest is what section "CPU law" of the
-    README puts around it.
+    README puts around it.  ``headroom_share`` of what nobody holds is left to
+    agents that may soon need it.
     """
 
     name: Literal["escra", "static", "vpa", "autopilot", "koordinator", "rubik", "autothrottle"] = "escra"
@@ -32,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remember_s: Seconds = 60.0
     idle_s: Seconds = 2.0
     burst: Share = 0.0
+    headroom_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.25
     # For the comparison: how often ``vpa`` and ``autopilot`` decide, if not as published, and the throttled
     # ratio that ``autothrottle`` aims at.
     period_s: Seconds | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from escra_agent.errors import LimitRejected
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.keeper import Keeper
 from escra_agent.labels import Labels
@@ -12,7 +13,7 @@ from escra_agent.memorycut import Cutter
 from escra_agent.originals import OriginalsStore
 from escra_agent.roster import Roster
 from escra_agent.tracked import Candidate
-from escra_common.messages import Applied, CpuLimit, CpuOrder, Message, SetLimits
+from escra_common.messages import Applied, CpuLimit, CpuOrder, Message, Samples, SetLimits
 
 FREE = "max 100000"
 SHOP = Labels("shop")
@@ -92,4 +93,101 @@ def test_a_raise_to_nearly_its_own_ceiling_is_not_made_within_a_period(
     keeper.obey(SetLimits([CpuOrder(key, 2, milli, 0, True)]))
     assert (folder / "cpu.max").read_text() == written
     assert keeper.poll_boundaries(), "the whole of it waits for the boundary"
+    roster.close()
+
+
+def settled_at(
+    tmp_path: Path, milli: int, headroom_milli: int, labels: Labels = SHOP
+) -> tuple[Keeper, Roster, list[Message], Path]:
+    """One container with that limit and headroom, 3 ms into a period that was seen to begin."""
+    folder = folder_like_a_cgroup(tmp_path, "one")
+    keeper, roster, said = keeper_of(tmp_path, ["one"], labels)
+    keeper.obey(SetLimits([CpuOrder(folder.stat().st_ino, 1, milli, 0, False, headroom_milli)]))
+    for usage_usec, nr_periods in ((1_000, 6), (2_000, 7), (3_000, 7)):
+        stat(folder, usage_usec, nr_periods)
+        keeper.tick()
+    said.clear()
+    return keeper, roster, said, folder
+
+
+def alarm(keeper: Keeper, roster: Roster) -> bool:
+    (tracked,) = roster.tracked.values()
+    return keeper.alarm(tracked, tracked.cgroup.read())
+
+
+def test_at_an_alarm_headroom_is_taken_at_once_and_told_before_what_it_was_for(tmp_path: Path) -> None:
+    keeper, roster, said, folder = settled_at(tmp_path, 500, 200)
+    stat(folder, 49_000, 7)
+    assert alarm(keeper, roster)
+    assert (folder / "cpu.max").read_text() == "22000 100000", "48 ms are used of 70"
+    applied, samples = said
+    assert isinstance(applied, Applied)
+    assert isinstance(samples, Samples)
+    (ack,), (sample,) = applied.acks, samples.samples
+    assert (ack.rev, ack.in_force) == (2, CpuLimit(70_000, 100_000))
+    assert (sample.rev, sample.dry) == (1, True)
+    assert keeper.poll_boundaries()
+    stat(folder, 52_000, 8)
+    assert not keeper.poll_boundaries()
+    assert (folder / "cpu.max").read_text() == "70000 100000"
+    said.clear()
+    assert not alarm(keeper, roster), "there was no more of it"
+    assert [type(message) for message in said] == [Samples]
+    roster.close()
+
+
+def test_an_order_for_the_same_limit_is_acknowledged_without_a_write(tmp_path: Path) -> None:
+    """A write would hand out a fresh quota (K3)."""
+    keeper, roster, said, folder = settled_at(tmp_path, 500, 0)
+    (tracked,) = roster.tracked.values()
+    writes = tracked.cgroup.writes
+    keeper.obey(SetLimits([CpuOrder(tracked.key, 2, 500, 0, True, 100)]))
+    assert tracked.cgroup.writes == writes
+    (applied,) = said
+    assert isinstance(applied, Applied)
+    assert [(ack.rev, ack.in_force) for ack in applied.acks] == [(2, CpuLimit(50_000, 100_000))]
+    assert not keeper.poll_boundaries()
+    stat(folder, 49_000, 7)
+    assert alarm(keeper, roster), "and its headroom counts"
+    roster.close()
+
+
+def test_headroom_beyond_its_own_ceiling_is_none(tmp_path: Path) -> None:
+    keeper, roster, said, folder = settled_at(tmp_path, 500, 200, Labels("shop", cpu_max_milli=690))
+    stat(folder, 49_000, 7)
+    assert not alarm(keeper, roster)
+    assert (folder / "cpu.max").read_text() == "50000 100000"
+    assert [type(message) for message in said] == [Samples], "the controller hears of it all the same"
+    roster.close()
+
+
+def test_who_has_no_controller_for_long_does_not_go_up_by_itself(tmp_path: Path) -> None:
+    keeper, roster, _, folder = settled_at(tmp_path, 500, 200)
+    (tracked,) = roster.tracked.values()
+    stat(folder, 49_000, 7)
+    keeper.lower(tracked, 500)
+    assert not alarm(keeper, roster)
+    assert (folder / "cpu.max").read_text() == "50000 100000"
+    roster.close()
+
+
+def test_with_an_order_that_failed_its_headroom_is_void(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller hears of the failure, and does not count it any more."""
+
+    def refuse(limit: CpuLimit) -> CpuLimit:
+        raise LimitRejected("the parent has a lower limit")
+
+    keeper, roster, said, folder = settled_at(tmp_path, 500, 0)
+    (tracked,) = roster.tracked.values()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracked.cgroup, "write_limit", refuse)
+        keeper.obey(SetLimits([CpuOrder(tracked.key, 4, 600, 0, False, 200)]))
+    (applied,) = said
+    assert isinstance(applied, Applied)
+    assert "lower limit" in applied.acks[0].error
+    stat(folder, 49_000, 7)
+    assert not alarm(keeper, roster)
+    assert (folder / "cpu.max").read_text() == "50000 100000"
     roster.close()

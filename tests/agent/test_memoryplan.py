@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escra_agent.growth import Growth
 from escra_agent.memoryplan import ANSWER_S, ASK_AGAIN_S, LOOK_S, NO_ANSWER, MemoryPlan
-from escra_agent.memoryshape import Shape, band_bytes
+from escra_agent.memoryshape import Shape
 from escra_common.messages import MemoryLimit, MemoryNeed, MemoryOrder
 
 MIB = 1 << 20
@@ -37,84 +36,6 @@ def see(plan: MemoryPlan, used_bytes: int, cache_bytes: int, now: float) -> bool
 
 def ask(plan: MemoryPlan, now: float, *, paused: bool = False) -> MemoryNeed | None:
     return plan.need(now, paused=paused, seen_usec=int(now * 1e6))
-
-
-# ---- growth ------------------------------------------------------------------------
-
-
-def test_growth_is_that_of_the_fastest_interval_and_fades() -> None:
-    growth = Growth()
-    for size, now in ((0, 0.0), (10, 0.1), (110, 0.2), (120, 0.3)):
-        growth.saw(size * MIB, now)
-    assert growth.rate(0.2) == pytest.approx(1000 * MIB, rel=0.01)
-    assert growth.rate(0.7) == pytest.approx(500 * MIB, rel=0.01)
-    assert growth.rate(1.3) == 0
-
-
-def test_readings_at_the_same_time_are_one() -> None:
-    growth = Growth()
-    growth.saw(0, 0.0)
-    growth.saw(100 * MIB, 0.001)
-    assert growth.rate(0.001) == 0
-    growth.saw(100 * MIB, 0.1)
-    assert growth.rate(0.1) == pytest.approx(1000 * MIB, rel=0.01)
-
-
-@given(st.lists(st.tuples(st.integers(0, 1 << 50), st.floats(0, 3)), max_size=60))
-def test_growth_is_never_below_zero_nor_above_what_was_seen(steps: list[tuple[int, float]]) -> None:
-    growth, now, before, fastest = Growth(), 0.0, 0, 0.0
-    for size, pause in steps:
-        now += pause
-        growth.saw(size, now)
-        fastest = max(fastest, abs(size - before) / 0.005)
-        before = size
-        assert 0 <= growth.rate(now) <= fastest + max(s for s, _ in steps) / 0.005
-
-
-# ---- the shape of a limit ----------------------------------------------------------
-
-
-@given(sizes, sizes, st.integers(0, 1 << 40))
-def test_the_band_lies_between_what_is_in_use_and_the_limit(size: int, used: int, growth: int) -> None:
-    limit = V2.limit(size, used, growth)
-    assert limit.max_bytes == size
-    assert limit.high_bytes is not None
-    assert min(used, size) <= limit.high_bytes <= size
-    assert size - limit.high_bytes <= size / 4 + 1
-    assert V1.limit(size, used, growth).high_bytes is None
-
-
-@given(sizes, st.integers(0, 1 << 40))
-def test_the_faster_it_grows_the_wider_the_band(size: int, growth: int) -> None:
-    assert band_bytes(size, 0) <= band_bytes(size, growth) <= band_bytes(size, 2 * growth) <= size // 4
-
-
-@given(sizes, st.none() | sizes, st.none() | sizes)
-def test_the_swap_on_top_is_what_the_original_allowed(size: int, had: int | None, swap: int | None) -> None:
-    memsw = None if had is None or swap is None else had + swap
-    shaped = Shape(MemoryLimit(had, None, memsw), banded=False).limit(size, 0).swap_bytes
-    page = 4096 if size == had and size > 4096 else 0  # it is never the original itself
-    assert shaped == (None if memsw is None else size - page + (swap or 0))
-    on_v2 = Shape(MemoryLimit(had, None, swap), banded=True).limit(size, 0)
-    assert on_v2.swap_bytes == swap, "there it is counted by itself"
-
-
-def test_a_limit_of_ours_is_never_the_original() -> None:
-    """By that an agent that was killed knows it."""
-    page = 4096
-    for original in (MemoryLimit(64 * MIB), MemoryLimit(64 * MIB, None, 96 * MIB)):
-        ours = Shape(original, banded=False).limit(64 * MIB, 0)
-        swap = original.swap_bytes and original.swap_bytes - page
-        assert ours == MemoryLimit(64 * MIB - page, None, swap)
-    high = MemoryLimit(64 * MIB, 64 * MIB, 0)
-    ours = Shape(high, banded=True).limit(64 * MIB, 64 * MIB)
-    assert ours == MemoryLimit(64 * MIB - page, 64 * MIB - page, 0)
-    tiny = MemoryLimit(page)
-    assert Shape(tiny, banded=False).limit(page, 0) == tiny
-    plan = MemoryPlan(1, V1, None)
-    plan.wrote(MemoryLimit(64 * MIB))
-    plan.shape = Shape(MemoryLimit(64 * MIB), banded=False)
-    assert plan.repair(NONE) == MemoryLimit(64 * MIB - page)
 
 
 # ---- needs -------------------------------------------------------------------------
@@ -424,3 +345,38 @@ def test_a_refused_order_voids_the_cut_before_it_and_leaves_the_need_open() -> N
     assert plan.asked is not None
     assert not plan.take(MemoryOrder(1, 2, 128 * MIB))
     assert plan.take(MemoryOrder(1, 3, 128 * MIB))
+
+
+# ---- between two ticks -------------------------------------------------------------
+
+
+@BOTH
+def test_who_grows_towards_the_limit_climbs_until_it_stops(shape: Shape) -> None:
+    plan = managed(shape)
+    assert not plan.climbs(0.0)
+    see(plan, 16 * MIB, 0, 0.1)  # 80 MiB/s, 46 MiB from the line: half a second
+    assert not plan.climbs(0.1)
+    see(plan, 32 * MIB, 0, 0.2)
+    assert plan.climbs(0.2)
+    see(plan, 32 * MIB, 0, 1.3)
+    assert not plan.climbs(1.3)
+
+
+def test_who_was_refused_does_not_climb() -> None:
+    plan = managed()
+    see(plan, 40 * MIB, 0, 0.1)
+    assert plan.climbs(0.1)
+    need = ask(plan, 0.1)
+    assert need is not None
+    assert plan.deny(need.serial, "the pool is empty", 0.1)
+    assert not plan.climbs(0.1)
+
+
+def test_what_was_seen_to_grow_at_the_last_look_is_forgotten_without_another() -> None:
+    plan = managed()
+    plan.saw(10 * MIB, 1.0)
+    plan.looked(8 * MIB, 1.0)
+    plan.looked(4 * MIB, 2.0)
+    plan.saw(10 * MIB, 2.1)
+    assert not plan.quiet(2.1)
+    assert plan.quiet(3.1)

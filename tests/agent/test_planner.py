@@ -1,7 +1,8 @@
 import pytest
 
 from escra_agent.counters import Counters
-from escra_agent.planner import Plan, told_apart
+from escra_agent.planner import Plan
+from escra_agent.quotas import told_apart
 from escra_common.messages import CpuLimit, CpuOrder
 
 NONE = CpuLimit(None, 100_000)

@@ -6,7 +6,8 @@ from escra_common.messages import Heartbeat
 from escra_controller.absence import LEASE_DRIFT, LEASE_MARGIN_S
 from escra_controller.events import AgentReported, AppsConfigured, HostForgotten, Ticked
 from escra_controller.state import Refused
-from tests.controller.world import MIB, Kernel, Memory, World, spec
+from tests.controller.kernels import Kernel, Memory
+from tests.controller.world import MIB, World, spec
 
 LEASE_S = 100
 

@@ -16,8 +16,9 @@ from escra_controller.state import MemberKey
 from escra_controller.storage.containerhistory import LEVELS, ContainerNames, add, age
 from escra_controller.storage.tables import SCHEMA
 from escra_controller.would import Would
+from tests.controller.kernels import Memory
 from tests.controller.recorded import MIB, row
-from tests.controller.world import Memory, World, spec
+from tests.controller.world import World, spec
 
 
 def test_a_row_has_the_use_and_throttling_of_all_its_time() -> None:

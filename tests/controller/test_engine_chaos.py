@@ -12,7 +12,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from escra_common.messages import CpuLimit
 from escra_controller.events import AppResized, AppsConfigured, ContainerAppeared
 from escra_controller.state import Refused
-from tests.controller.world import MIB, PERIOD_USEC, Kernel, Memory, World, spec
+from tests.controller.kernels import PERIOD_USEC, Kernel, Memory
+from tests.controller.world import MIB, World, spec
 
 HOSTS = ("h1", "h2", "h3")
 hosts = st.sampled_from(HOSTS)
@@ -104,7 +105,7 @@ class Chaos(RuleBasedStateMachine):
     def quota_will_not_do(self, place: tuple[str, Kernel]) -> None:
         host, kernel = place
         if self.world.hosts[host].connected:
-            self.world.alarm(host, kernel)
+            self.world.alarm(host, kernel, in_order=False)
 
     @rule()
     def everything_arrives(self) -> None:

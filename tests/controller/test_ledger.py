@@ -51,10 +51,51 @@ def test_an_overhang_is_worked_off_and_does_not_come_back() -> None:
         ledger.order("a", 51, rev=3)
 
 
+def test_headroom_is_counted_from_the_order_on_until_the_next_one_is_acknowledged() -> None:
+    ledger: Ledger[str] = Ledger(100)
+    with pytest.raises(Overdraft):
+        ledger.order("a", 60, rev=1, headroom=41)
+    ledger.order("a", 60, rev=1, headroom=30)
+    assert ledger.free == 10
+    assert ledger.acknowledge("a", 1, 60)
+    assert (ledger["a"].headroom, ledger.free) == (30, 10)
+    ledger.order("a", 60, rev=2)
+    assert (ledger["a"].frees, ledger.free) == (True, 10)
+    assert ledger.acknowledge("a", 2, 60)
+    assert (ledger["a"].headroom, ledger.free) == (0, 40)
+
+
+def test_what_was_drawn_is_held_and_the_headroom_is_gone() -> None:
+    ledger: Ledger[str] = Ledger(100)
+    ledger.order("a", 60, rev=1, headroom=30)
+    ledger.acknowledge("a", 1, 60)
+    ledger.drew("a", 90)
+    assert (ledger["a"].held, ledger["a"].headroom, ledger.free) == (90, 0, 10)
+
+
+def test_what_is_drawn_before_a_cut_arrives_counts_until_that_is_acknowledged() -> None:
+    ledger: Ledger[str] = Ledger(100)
+    ledger.order("a", 60, rev=1, headroom=30)
+    ledger.acknowledge("a", 1, 60)
+    ledger.order("a", 40, rev=2)
+    ledger.drew("a", 90)
+    assert ledger.free == 10
+    ledger.acknowledge("a", 2, 85)
+    assert ledger.free == 15, "the cut went as far as it could"
+
+
+def test_an_order_that_was_not_carried_out_leaves_no_headroom() -> None:
+    ledger: Ledger[str] = Ledger(100)
+    ledger.adopt("a", 20)
+    ledger.order("a", 60, rev=1, headroom=30)
+    assert ledger.acknowledge("a", 1, 20, carried_out=False)
+    assert (ledger["a"].headroom, ledger.free) == (0, 80)
+
+
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["adopt", "order", "ack", "late", "forget", "resize"]),
+            st.sampled_from(["adopt", "order", "headroom", "ack", "late", "drew", "forget", "resize"]),
             st.sampled_from("abc"),
             st.integers(0, 120),
         ),
@@ -75,6 +116,13 @@ def test_the_sum_is_never_above_what_was_there_and_the_limit(steps: list[tuple[s
                     ledger.order(key, amount, rev)
                 except Overdraft:
                     assert ledger.counted == before
+            case "headroom":
+                try:
+                    ledger.order(key, amount // 2, rev, amount - amount // 2)
+                except Overdraft:
+                    assert ledger.counted == before
+            case "drew" if key in ledger:
+                ledger.drew(key, min(amount, ledger[key].counted))
             case "ack" if key in ledger:
                 ledger.acknowledge(key, ledger[key].rev or rev, ledger[key].ordered)
             case "late":

@@ -11,8 +11,9 @@ from escra_controller.events import (
     SetMemoryLimit,
 )
 from escra_controller.queries import Desk
-from escra_controller.state import Refused
-from tests.controller.world import MIB, Host, Kernel, Memory, World, spec
+from escra_controller.state import MemberKey, Refused
+from tests.controller.kernels import Kernel, Memory
+from tests.controller.world import MIB, Host, World, spec
 
 
 def world(memory: int = 1024 * MIB, hosts: tuple[str, ...] = ("h1",)) -> World:
@@ -41,7 +42,7 @@ def test_a_newcomer_keeps_what_it_came_with() -> None:
     w = world()
     (web,) = started(w, 30)
     assert web.memory.held == 64 * MIB
-    assert w.engine.apps["shop"].memory.counted == 64 * MIB
+    assert w.engine.apps["shop"].memory.counted == web.memory.ceiling == 72 * MIB
 
 
 def test_one_that_comes_from_another_application_without_memory_holds_none() -> None:
@@ -285,7 +286,8 @@ def test_released_memory_is_counted_until_it_is_given_back() -> None:
     w.settle()
     web.info = msgspec.structs.replace(web.info, mode="off")
     w.handle(ContainerAppeared("h1", w.describe(web)))
-    assert w.engine.apps["shop"].memory.counted == 72 * MIB
+    ledger = w.engine.apps["shop"].memory
+    assert ledger.counted == 72 * MIB + ledger[MemberKey("h1", web.info.key)].headroom
     web.memory.used = web.memory.want = 60 * MIB
     w.settle()
     assert web.memory.held == 64 * MIB

@@ -22,7 +22,8 @@ from escra_controller.metrics.page import SLICE, Page, process, slices
 from escra_controller.metrics.series import Family, Ticks
 from escra_controller.metrics.tally import Tally
 from escra_controller.rows import app_row, container_row
-from tests.controller.world import MIB, Memory, World, spec
+from tests.controller.kernels import Memory
+from tests.controller.world import MIB, World, spec
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

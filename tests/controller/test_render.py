@@ -100,7 +100,8 @@ def test_explain_tells_who_changed_what_when_and_why() -> None:
         "floor_bytes": 16 << 20,
         "ceiling_bytes": 1 << 30,
         "fair_bytes": None,
-        "counted_bytes": 96 << 20,
+        "counted_bytes": 104 << 20,
+        "headroom_bytes": 8 << 20,
     }
     data = {
         "container": ROW | {"state": "managed"},
@@ -122,6 +123,7 @@ def test_explain_tells_who_changed_what_when_and_why() -> None:
     assert re.search(r"cpu +throttled +max +0\.80", text)
     assert re.search(r"memory +grow +64\.0MiB +96\.0MiB", text)
     assert "ceiling 1.0GiB" in text
+    assert "counted in the pool 104.0MiB, 8.0MiB of it headroom" in text
 
 
 def test_events_say_who_what_when_and_why() -> None:

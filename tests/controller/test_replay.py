@@ -15,7 +15,8 @@ from escra_controller.memory import MemorySettings
 from escra_controller.policy import Settings
 from escra_controller.recorder import MAX_BUFFERED_BYTES, RecorderError, Recorders
 from escra_controller.replay import Variant, compare
-from tests.controller.world import MIB, PERIOD_USEC, Memory, World, spec
+from tests.controller.kernels import PERIOD_USEC, Memory
+from tests.controller.world import MIB, World, spec
 
 
 class RecordedWorld(World):

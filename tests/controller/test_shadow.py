@@ -22,7 +22,8 @@ from escra_controller.events import (
 from escra_controller.shadow import Shadow
 from escra_controller.state import MemberKey, Refused
 from escra_controller.would import Would
-from tests.controller.world import MIB, PERIOD_USEC, Kernel, Memory, World, spec
+from tests.controller.kernels import PERIOD_USEC, Kernel, Memory
+from tests.controller.world import MIB, World, spec
 
 
 class ShadowedWorld(World):

@@ -16,7 +16,7 @@ from escra_common.messages import (
     ContainerMemory,
     CpuLimit,
     MemoryAck,
-    MemoryLevel,
+    MemoryDrawn,
     MemoryLimit,
     MemoryNeed,
     OomKilled,
@@ -38,6 +38,7 @@ from escra_controller.events import (
     LimitsApplied,
     MemoryApplied,
     MemoryArrived,
+    MemoryDrew,
     MemoryNeeded,
     ReleaseContainer,
     SamplesArrived,
@@ -51,99 +52,16 @@ from escra_controller.events import (
 )
 from escra_controller.memory import MemorySettings
 from escra_controller.policy import Settings
+from tests.controller.kernels import PERIOD_USEC, Kernel, Memory, level
 
 LimitOrder = SetLimit | SetMemoryLimit | DenyNeed | ReleaseContainer
 
-PERIOD_USEC = 100_000
 TICK_S = 0.1
 MIB = 1 << 20
 
 
 def spec(name: str = "shop", cpu: int = 3000, memory: int = 1 << 30, **more: Any) -> AppSpec:
     return AppSpec(name, cpu, memory, **more)
-
-
-@dataclass
-class Memory:
-    """A container's memory cgroup, as v1 has it: tasks that want more than the limit pause, until it
-    is raised or somebody says that they shall be killed.
-    """
-
-    used: int = 0
-    cache: int = 0
-    limit: int | None = None
-    managed: bool = False
-    want: int = 0
-    serial: int = 0
-    kills: int = 0
-
-    @property
-    def held(self) -> int:
-        """The limit, where there must be one."""
-        assert self.limit is not None
-        return self.limit
-
-    @property
-    def paused(self) -> bool:
-        return self.want > self.used
-
-    def run(self) -> None:
-        """Tasks touch what they want, as far as the limit lets them; file cache makes room."""
-        self.used = self.want if self.limit is None else min(self.want, max(self.used, self.limit))
-        if self.limit is not None:
-            self.cache = min(self.cache, self.limit - min(self.used, self.limit))
-
-    def kill(self) -> None:
-        self.kills += 1
-        self.used = self.want = 0
-
-    def order(self, order: SetMemoryLimit) -> None:
-        """A cut goes as far as it harms nobody."""
-        present = self.limit
-        least = self.used + order.margin_bytes
-        if present is not None and order.max_bytes >= present:
-            self.limit, self.managed = order.max_bytes, True
-        elif not self.managed:
-            if order.max_bytes >= least:
-                self.limit, self.managed = order.max_bytes, True
-        elif present is not None:
-            self.limit = min(present, max(order.max_bytes, least))
-        self.run()
-
-
-@dataclass
-class Kernel:
-    """One container's cgroup; amounts in millicores, ``limit`` None is no limit."""
-
-    info: Container
-    want: float = 0.0
-    limit: int | None = None
-    managed: bool = False
-    rev: int = 0
-    writes: int = 0
-    usage_usec: int = 0
-    nr_periods: int = 0
-    nr_throttled: int = 0
-    memory: Memory = field(default_factory=Memory)
-
-    @property
-    def held(self) -> int:
-        """The limit, where there must be one."""
-        assert self.limit is not None
-        return self.limit
-
-    def run(self) -> None:
-        """One period."""
-        self.memory.run()
-        if self.want <= 0:
-            return
-        used = self.want if self.limit is None else min(self.want, self.limit)
-        self.usage_usec += round(used * PERIOD_USEC / 1000)
-        self.nr_periods += 1
-        self.nr_throttled += self.limit is not None and self.want > self.limit
-
-    def in_force(self) -> CpuLimit:
-        return CpuLimit(None if self.limit is None else self.limit * PERIOD_USEC // 1000, PERIOD_USEC)
 
 
 @dataclass
@@ -225,7 +143,7 @@ class World:
         host.orders.clear()
         host.acks.clear()
         for kernel in host.kernels.values():
-            kernel.rev = 0
+            kernel.rev = kernel.ceiling = 0
         listed = [self.describe(kernel) for kernel in host.kernels.values()]
         self.handle(AgentJoined(hello("agent", name, boot_id=name, **facts), listed))
         return host
@@ -301,8 +219,10 @@ class World:
         memory = kernel.memory
         match order:
             case SetLimit():
+                kernel.ceiling = order.cpu_milli + order.headroom_milli if order.headroom_milli else 0
+                kernel.writes += kernel.limit != order.cpu_milli
                 kernel.limit, kernel.managed = order.cpu_milli, True
-                self._wrote(host, kernel, order.rev)
+                self._hold(host, kernel, order.rev)
             case SetMemoryLimit():
                 memory.order(order)
                 self._sized(host, kernel, order.rev)
@@ -312,21 +232,22 @@ class World:
             case DenyNeed():
                 if memory.paused and order.serial == memory.serial:
                     memory.kill()
-                    self.handle(MemoryArrived(order.host, [_level(kernel)]))
+                    self.handle(MemoryArrived(order.host, [level(kernel)]))
                     self.handle(TasksKilled(order.host, OomKilled(order.key, 1, "its own limit")))
             case ReleaseContainer():
                 quota = kernel.info.original.quota_usec
                 kernel.limit = None if quota is None else quota * 1000 // PERIOD_USEC
-                kernel.managed = False
-                self._wrote(host, kernel, order.rev)
+                kernel.managed, kernel.ceiling = False, 0
+                kernel.writes += 1
+                self._hold(host, kernel, order.rev)
                 if kernel.info.memory is not None:
                     original = kernel.info.memory.original.max_bytes
                     memory.limit = None if original is None else max(original, memory.used)
                     memory.managed = False
                     self._sized(host, kernel, order.rev)
 
-    def _wrote(self, host: Host, kernel: Kernel, rev: int) -> None:
-        kernel.rev, kernel.writes = rev, kernel.writes + 1
+    def _hold(self, host: Host, kernel: Kernel, rev: int) -> None:
+        kernel.rev = rev
         host.acks.append(Ack(kernel.info.key, rev, kernel.in_force()))
 
     def _sized(self, host: Host, kernel: Kernel, rev: int) -> None:
@@ -350,9 +271,18 @@ class World:
             memory.serial += 1
             self.ask(host, kernel, growth)
 
-    def alarm(self, host: str, kernel: Kernel) -> None:
-        """Its agent says between two ticks that its quota will not do."""
-        self.handle(SamplesArrived(host, [msgspec.structs.replace(self._sample(kernel), dry=True)]))
+    def alarm(self, host: str, kernel: Kernel, *, in_order: bool = True) -> None:
+        """Its agent says between two ticks that its quota will not do, after it took what it may.
+
+        ``in_order``: after what it said before, as on one connection.
+        """
+        sample = msgspec.structs.replace(self._sample(kernel), dry=True)
+        if kernel.managed and kernel.ceiling > kernel.held:
+            kernel.limit, kernel.ceiling, kernel.writes = kernel.ceiling, 0, kernel.writes + 1
+            self._hold(self.hosts[host], kernel, kernel.rev + 1)
+        while in_order and self.deliver_ack(host):
+            pass
+        self.handle(SamplesArrived(host, [sample]))
 
     def ask(self, host: str, kernel: Kernel, growth: int = 0) -> None:
         memory = kernel.memory
@@ -360,6 +290,17 @@ class World:
         held, used = memory.held, memory.used
         need = MemoryNeed(kernel.info.key, memory.serial, held, used, growth, memory.paused, seen)
         self.handle(MemoryNeeded(host, need))
+
+    def draw(self, host: str, kernel: Kernel, want: int, growth: int = 0, rev: int | None = None) -> None:
+        """Its tasks want this many bytes, and its agent meets that out of the headroom it has."""
+        memory, seen = kernel.memory, round(self.now * 1e6)
+        assert memory.ceiling > memory.held, "there is none"
+        memory.serial += 1
+        need = MemoryNeed(kernel.info.key, memory.serial, memory.held, memory.used, growth, True, seen)
+        memory.limit, memory.ceiling, memory.want = memory.ceiling, 0, want
+        memory.run()
+        in_force = MemoryLimit(memory.limit)
+        self.handle(MemoryDrew(host, MemoryDrawn(need, memory.rev if rev is None else rev, in_force, 500)))
 
     def settle(self) -> None:
         """Everything under way arrives, until nothing is."""
@@ -377,7 +318,7 @@ class World:
                 kernel.run()
             if host.connected:
                 self.handle(SamplesArrived(name, [self._sample(k) for k in host.kernels.values()]))
-                self.handle(MemoryArrived(name, [_level(k) for k in host.kernels.values() if k.info.memory]))
+                self.handle(MemoryArrived(name, [level(k) for k in host.kernels.values() if k.info.memory]))
         self.handle(Ticked())
         if settle:
             self.settle()
@@ -393,9 +334,12 @@ class World:
     # ---- what must be true ---------------------------------------------------------
 
     def held(self, app: str = "shop") -> int:
-        """The sum of the limits that Escra put into the kernels of all hosts that have ever said hello."""
+        """The sum of the limits that Escra put into the kernels of all hosts that have ever said hello.
+
+        With what their agents may take yet.
+        """
         return sum(
-            kernel.limit or 0
+            max(kernel.limit or 0, kernel.ceiling)
             for name, host in self.hosts.items()
             for kernel in host.kernels.values()
             if name in self.engine.hosts and kernel.managed and kernel.info.app == app
@@ -444,9 +388,3 @@ class World:
 
     def rules(self, kernel: Kernel) -> list[str]:
         return [d.rule for d in self.decisions if d.key == kernel.info.key]
-
-
-def _level(kernel: Kernel) -> MemoryLevel:
-    memory = kernel.memory
-    used = memory.used + memory.cache
-    return MemoryLevel(kernel.info.key, used, memory.limit, 0, memory.kills, used, memory.cache)

@@ -44,7 +44,7 @@ def engine(image: None, docker_engine: DockerEngine) -> DockerEngine:
 @pytest.fixture
 def pair(engine: DockerEngine) -> Iterator[Pair]:
     socket = engine.socket.removeprefix("unix://")
-    with running_pair(CONTROLLER, f'[docker]\nsocket = "{socket}"\n') as made:
+    with running_pair(CONTROLLER, f'[docker]\nsocket = "{socket}"\n', nice=-10) as made:
         made.wait_until(lambda: bool(made.ask("agents")), "the agent joined")
         yield made
         engine.remove_containers()

@@ -24,7 +24,8 @@ from escra_controller.client import MAX_REPLY_BYTES, MAX_REQUEST_BYTES
 from escra_controller.control import Request
 from escra_controller.engine import Engine
 from escra_controller.queries import Desk
-from tests.controller.world import MIB, Memory, World, spec
+from tests.controller.kernels import Memory
+from tests.controller.world import MIB, World, spec
 from tests.fuzz.expect import readable, sendable
 from tests.fuzz.limits import Run
 from tests.fuzz.mutators import unpacked

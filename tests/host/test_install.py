@@ -41,6 +41,11 @@ def test_neither_is_root(host: Host, unit: str, capabilities: int) -> None:
     assert int(re.findall(r"(?m)^CapBnd:\t(\w+)", status)[0], 16) == capabilities
 
 
+def test_the_agent_is_scheduled_before_the_containers(host: Host) -> None:
+    # Once it has found the containers.
+    host.wait_until("chrt --pid $(systemctl show -P MainPID escra-agent) | grep -q SCHED_RR", 5)
+
+
 def test_only_the_controller_listens_and_only_on_loopback(host: Host) -> None:
     listening = host.output("ss -Hltnp")
     for unit in UNITS:

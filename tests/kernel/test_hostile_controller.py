@@ -1,6 +1,7 @@
 """A real agent whose controller is somebody else's: nothing is starved and nothing is opened."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from benchmarks.pair import Pair, running_pair
 from escra_agent.caps import LEAST_MARGIN_BYTES, WRITES_AT_ONCE, WRITES_PER_S
 from escra_agent.hierarchy import Hierarchy
 from escra_common.messages import CpuOrder, MemoryOrder, Release, SetLimits, SetMemory
+from escra_controller.state import limit_millicores
 from tests.hostile_controller import HostileController
 from tests.kernel_cgroups import KernelCgroup, cores_used, throwaway
 from tests.memory_agent import MIB, Eater, limit_file
@@ -35,9 +37,9 @@ class Scene:
     pair: Pair
     controller: HostileController
 
-    def cpu(self, name: str, milli: int, *, burst: int = 0) -> tuple[int | None, str]:
+    def cpu(self, name: str, milli: int, *, burst: int = 0, headroom: int = 0) -> tuple[int | None, str]:
         """What is in force after this order, and why it is not what was ordered."""
-        order = CpuOrder(self.key(name), self.controller.rev(), milli, burst)
+        order = CpuOrder(self.key(name), self.controller.rev(), milli, burst, False, headroom)
         ack = self.controller.answer(SetLimits([order]))
         assert self.groups[name].open().read_limit() == ack.in_force
         quota = ack.in_force.quota_usec
@@ -49,6 +51,16 @@ class Scene:
         if ack.in_force.max_bytes is not None:
             assert int(limit_file(self.groups[name]).read_text()) == ack.in_force.max_bytes
         return ack.in_force.max_bytes, ack.error
+
+    def settles(self, name: str) -> int:
+        """The highest limit (millicores) in the next 1.5 s."""
+        cgroup, end = self.groups[name].open(), time.monotonic() + 1.5
+        limits = []
+        while time.monotonic() < end:
+            self.controller.hear(0.01)
+            limits.append(limit_millicores(cgroup.read_limit()) or 0)
+        cgroup.close()
+        return max(limits)
 
     def key(self, name: str) -> int:
         return self.controller.containers[name].key
@@ -100,6 +112,17 @@ def test_the_sum_stays_below_the_total_and_the_controller_is_told_what_is_left(s
     in_force, error = scene.cpu("capped", 600, burst=600)
     assert in_force == 400
     assert "cpu_total" in error, "the burst counts"
+
+
+def test_headroom_beyond_the_caps_is_none(scene: Scene) -> None:
+    """Of the container, or of the host: nobody answers the alarms here."""
+    scene.groups["capped"].busy()
+    assert scene.cpu("other", 800) == (800, "")
+    for headroom in (700, 350):
+        assert scene.cpu("capped", 400, headroom=headroom) == (400, "")
+        assert scene.settles("capped") == 400
+    assert scene.cpu("capped", 400, headroom=250) == (400, "")
+    assert scene.settles("capped") == 650
 
 
 def test_memory_orders_outside_are_refused_as_a_whole(scene: Scene) -> None:

@@ -132,6 +132,55 @@ def test_one_that_grows_slowly_is_helped_before_it_meets_its_limit(
     run(scene())
 
 
+def test_a_need_is_met_out_of_the_headroom_and_only_the_next_one_is_asked_for(
+    cgroup: KernelCgroup, tmp_path: Path
+) -> None:
+    async def scene() -> None:
+        eater = Eater(cgroup, tmp_path / "eater")
+        async with running(cgroup, tmp_path) as agent:
+            agent.order(64 * MIB, 8 * MIB, 64 * MIB)
+            await agent.acknowledged()
+            eater.want(100 * MIB)
+            await ate(eater, 100 * MIB)
+            (drawn,) = agent.drawn
+            assert {need.limit_bytes for need in agent.needs} <= {128 * MIB}
+            assert (drawn.rev, drawn.in_force.max_bytes) == (agent.rev, 128 * MIB)
+            assert drawn.need.limit_bytes == 64 * MIB
+            assert agent.memory.group.read_limit() == drawn.in_force
+            assert 0 < drawn.answer_usec < 50_000
+            eater.want(200 * MIB)
+            await until(lambda: agent.needs, "a need")
+            assert agent.needs[0].serial > drawn.need.serial
+            await until(lambda: agent.grant() and eater.has == 200 * MIB, "all of it")
+            assert not agent.kills
+            assert len(agent.drawn) == 1
+
+    run(scene())
+
+
+def test_nobody_draws_on_what_a_later_order_or_the_loss_of_the_link_has_taken_back(
+    cgroup: KernelCgroup, tmp_path: Path
+) -> None:
+    async def scene() -> None:
+        eater = Eater(cgroup, tmp_path / "eater")
+        async with running(cgroup, tmp_path) as agent:
+            agent.order(64 * MIB, 8 * MIB, 64 * MIB)
+            await agent.limit_to(64 * MIB, 8 * MIB)
+            eater.want(100 * MIB)
+            await until(lambda: agent.needs, "a need")
+            assert not agent.drawn
+            await agent.limit_to(128 * MIB, 8 * MIB)
+            await ate(eater, 100 * MIB)
+            await asyncio.sleep(1.5)  # it does not grow any more
+            agent.order(128 * MIB, 8 * MIB, 128 * MIB)
+            agent.keeper.link(False)
+            eater.want(200 * MIB)
+            await until(lambda: eater.process.poll() is not None, "killed")
+            assert not agent.drawn
+
+    run(scene())
+
+
 def test_reading_a_file_is_no_need(cgroup: KernelCgroup, tmp_path: Path, file_of_1_gib: Path) -> None:
     async def scene() -> None:
         async with running(cgroup, tmp_path) as agent:

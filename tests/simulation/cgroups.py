@@ -1,7 +1,7 @@
 """The kernel as an agent meets it: the classes that read and write cgroupfs, on simulated groups.
 
-They stand in for escra_agent.cgroupfs.Cgroup, memorygroup.MemoryGroup, hierarchy.Hierarchy, select.epoll
-and the guard process.  The real ones have tests on the real kernel.
+They stand in for escra_agent.cgroupfs.Cgroup, memorygroup.MemoryGroup, hierarchy.Hierarchy, select.epoll,
+memorymarks.set_mark and the guard process.  The real ones have tests on the real kernel.
 """
 
 import errno
@@ -18,6 +18,8 @@ from tests.simulation.kernel import MIB, Group
 
 EPOLLIN, EPOLLPRI = 1, 2
 GUARD_S = 1.0
+# The descriptors of marks are those of their groups and as many of these.
+MARKS = 1 << 40
 
 
 class SimulatedCgroup:
@@ -99,6 +101,10 @@ class SimulatedMemoryGroup:
         self.writes = 0
         self._used = 0
         self._event: int | None = None
+
+    @property
+    def directory(self) -> str:
+        return f"{self._group.key}"
 
     @property
     def banded(self) -> bool:
@@ -277,8 +283,11 @@ class SimulatedEpoll:
         return 3
 
     def register(self, fd: int, event: int) -> None:
-        if (group := self._groups.get(fd)) is not None:
-            group.listener = self._heard_from(fd, event)
+        if (group := self._groups.get(fd % MARKS)) is not None:
+            if fd in group.marks:
+                group.marks[fd] = group.marks[fd][0], self._heard_from(fd, event)
+            else:
+                group.listener = self._heard_from(fd, event)
             self._registered.add(fd)
 
     def unregister(self, fd: int) -> None:
@@ -300,6 +309,21 @@ class SimulatedEpoll:
                 self._process.post(reader)
 
         return notify
+
+
+def set_mark(groups: Mapping[int, Group], directory: str, at_bytes: int) -> int:
+    """As escra_agent.memorymarks.set_mark."""
+    group = groups.get(int(directory))
+    if group is None or not group.there:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+    fd = max(group.marks, default=group.key) + MARKS
+    group.marks[fd] = at_bytes, None
+    return fd
+
+
+def close_mark(groups: Mapping[int, Group], fd: int) -> None:
+    if (group := groups.get(fd % MARKS)) is not None:
+        group.marks.pop(fd, None)
 
 
 class SimulatedGuard:

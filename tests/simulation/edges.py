@@ -25,6 +25,7 @@ import escra_agent.dialing
 import escra_agent.guarding
 import escra_agent.lookout
 import escra_agent.memorykeeper
+import escra_agent.memorymarks
 import escra_agent.originals
 import escra_agent.resting
 import escra_agent.sources
@@ -115,6 +116,19 @@ class _Quiet:
     """As escra_common.service.Watchdog without systemd."""
 
     def ping(self, now: float) -> None:
+        pass
+
+
+class _Unhurried:
+    """As escra_agent.promptness.Promptness, of a process that has its processor to itself."""
+
+    def __init__(self, wanted: bool) -> None:
+        pass
+
+    def begin(self) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 
@@ -288,6 +302,7 @@ def install() -> None:
         Hierarchy=SimpleNamespace(detect=_detect),
         OriginalsStore=_Originals,
         BOOT_ID=_BootId(),
+        Promptness=_Unhurried,
     )
     _replace(escra_agent.lookout, LEAST_S=0.02)
     _replace(escra_agent.originals, write_atomically=_write_atomically)
@@ -299,6 +314,11 @@ def install() -> None:
         read=lambda fd, most: cgroups.read_sign(machine().groups, fd),
     )
     _replace(escra_agent.memorykeeper, select=_standing_in(select, epoll=_epoll))
+    _replace(
+        escra_agent.memorymarks,
+        set_mark=lambda directory, at: cgroups.set_mark(machine().groups, directory, at),
+        os=_standing_in(os, close=lambda fd: cgroups.close_mark(machine().groups, fd)),
+    )
     pipe = _standing_in(os, write=cgroups.write_to_guard, set_blocking=lambda *_: None)
     _replace(escra_agent.guarding, subprocess=_standing_in(subprocess, Popen=_start_guard), os=pipe)
     _replace(escra_controller.app, control_socket=_no_socket, serve=_no_people)

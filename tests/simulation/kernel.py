@@ -79,6 +79,8 @@ class Group:
     cpu_writes: int = 0
     memory_writes: int = 0
     listener: Callable[[], None] | None = None
+    # By the number of its descriptor: at how many bytes in use, and who listens.
+    marks: dict[int, tuple[int, Callable[[], None] | None]] = field(default_factory=dict)
     # Each holds the numbers of the groups that were written to, until it is read.
     watchers: list[set[int]] = field(default_factory=list)
     usage_usec: float = 0.0
@@ -208,7 +210,7 @@ class Group:
             self.cache = max(0, min(self.cache, high - self.anon))
             if self.used > high:
                 step = max(PAGE, int(step * ABOVE_HIGH))
-        target = min(self.want, self.anon + step)
+        target, before = min(self.want, self.anon + step), self.used
         if limit is not None and target + self.cache > limit:
             self.cache = max(0, limit - target)
             self.max_events += 1
@@ -219,6 +221,9 @@ class Group:
             self.anon = target
             if high is not None and self.used > high:
                 self._notify()
+        for at, listener in list(self.marks.values()):
+            if before < at <= self.used and listener is not None:
+                listener()
         if not self.stalled:
             self._go()
 

@@ -20,12 +20,14 @@ from escra_common.session import Session
 from escra_controller.absence import Absence
 from escra_controller.allocator import Allocator
 from escra_controller.bounds import EVERYTHING, NOTHING, Absent, Bounds
+from escra_controller.cpuheadroom import CpuHeadroom
 from escra_controller.ledger import Entry, Ledger
 from escra_controller.membership import Membership
 from escra_controller.memoryorders import MemoryOrders
 from escra_controller.rounds import Round
 from escra_controller.state import Host, limit_millicores
-from tests.simulation.scenario import LEASE_S, LEASES, make
+from tests.simulation.kernel import MIB
+from tests.simulation.scenario import BURSTS, LEASE_S, LEASES, make
 
 SEEDS = 1000
 Seam = tuple[Any, str, Callable[[Any], Any]]
@@ -115,15 +117,40 @@ def _free_at_once(membership: Membership, member: Any, *_: Any, **__: Any) -> No
 def _believe(original: Callable[..., bool]) -> Callable[..., bool]:
     """Whatever was read back: what was ordered is taken to be in force."""
 
-    def acknowledge(ledger: Ledger[Any], key: Any, rev: int, held: int) -> bool:
+    def acknowledge(ledger: Ledger[Any], key: Any, rev: int, held: int, **named: bool) -> bool:
         entry = ledger._entries.get(key)
-        return original(ledger, key, rev, entry.ordered if entry and entry.rev == rev else held)
+        return original(ledger, key, rev, entry.ordered if entry and entry.rev == rev else held, **named)
 
     return acknowledge
 
 
 def _believe_order(orders: MemoryOrders, r: Any, member: Any, target: int, wish: Any) -> None:
     r.app.memory.acknowledge(member.key, member.memory.last_rev, target)
+
+
+def _no_headroom(original: Callable[..., None]) -> Callable[..., None]:
+    def order(ledger: Ledger[Any], key: Any, amount: int, rev: int, headroom: int = 0) -> None:
+        original(ledger, key, amount, rev)
+
+    return order
+
+
+def _no_cpu_headroom(original: Callable[..., None]) -> Callable[..., None]:
+    def order(ledger: Ledger[Any], key: Any, amount: int, rev: int, headroom: int = 0) -> None:
+        original(ledger, key, amount, rev, headroom if amount > MIB else 0)
+
+    return order
+
+
+def _back_at_once(original: Callable[..., int]) -> Callable[..., int]:
+    def take_back(agents: CpuHeadroom, r: Any, wanted: int) -> int:
+        coming = original(agents, r, wanted)
+        for member in r.reachable:
+            if member.key in r.app.ledger and member.limit is not None and not member.headroom_rev:
+                r.app.ledger.acknowledge(member.key, member.last_rev, r.app.ledger[member.key].held)
+        return coming
+
+    return take_back
 
 
 def _with_burst(original: Any) -> Any:
@@ -185,6 +212,20 @@ PLANTS = {
         "a cut of memory frees its share when it is ordered, not when it is made",
         ((MemoryOrders, "order", _then(_believe_order)),),
     ),
+    "headroom-not-counted": Plant(
+        "what an agent may take by itself is free for others",
+        ((Ledger, "order", _no_headroom),),
+    ),
+    "cpu-headroom-not-counted": Plant(
+        "the same, of CPU only",
+        ((Ledger, "order", _no_cpu_headroom),),
+        BURSTS,
+    ),
+    "headroom-back-at-once": Plant(
+        "CPU headroom that is to come back is free before its agent was told",
+        ((CpuHeadroom, "take_back", _back_at_once),),
+        BURSTS,
+    ),
     "absent-not-reserved": Plant(
         "after a restart, hosts that have not come back yet are not counted at their bounds",
         ((Absent, "reserved", _always(NOTHING)),),
@@ -192,6 +233,7 @@ PLANTS = {
     "beyond-the-bound": Plant(
         "limits grow beyond what is durable: after a crash absent hosts hold more than is counted",
         ((Bounds, "room", _always(EVERYTHING)),),
+        "restarts",
     ),
     "originals-overwritten": Plant(
         "an agent that restarts takes the limit of its predecessor for the original",

@@ -18,6 +18,8 @@ LEASES, LEASES_EVERY, LEASE_S = "leases", 40, 12
 # Of those, so many have a host that follows another leader meanwhile.
 RIVALS_EVERY = 3
 APART = (("h1", "c0"), ("h2", "c1"))
+# One in so many is about bursts: there is more CPU than anybody uses, and agents are left some of it.
+BURSTS, BURSTS_EVERY, PLENTY = "bursts", 10, 2
 # Of those about leaders, so many have a host that the standby has never met.
 STRANGERS_EVERY = 3
 
@@ -118,6 +120,7 @@ def _leases(seed: int, rng: Random) -> Scenario:
 
 def _mixed(seed: int, rng: Random) -> Scenario:
     theme = rng.choice(list(THEMES))
+    bursts = seed % BURSTS_EVERY == 3
     hosts = {f"h{n}": rng.random() < 0.5 for n in range(1, rng.choice((2, 2, 3)) + 1)}
     names = ["shop"] if rng.random() < 0.6 else ["shop", "blog"]
     # Where it is about memory, there is little of it.
@@ -144,9 +147,29 @@ def _mixed(seed: int, rng: Random) -> Scenario:
         at = round(rng.uniform(CALM_S, FAULTS_S), 3)
         trouble = _trouble(rng, at, THEMES[theme], list(hosts), containers, names)
         steps += [] if stranger else [trouble]
+    if bursts:
+        steps += _bursts(seed, containers)
+        apps = {name: (PLENTY * cpu, memory) for name, (cpu, memory) in apps.items()}
     in_order = tuple(sorted(steps, key=lambda step: step.at))
     standby = theme == "leaders" or rng.random() < 0.2
-    return Scenario(seed, theme, hosts, apps, in_order, standby, rng.choice((0.0, 0.0, 0.2)))
+    burst = rng.choice((0.0, 0.0, 0.2))
+    if bursts:
+        theme, burst = BURSTS, 0.0  # with one there is no headroom
+    return Scenario(seed, theme, hosts, apps, in_order, standby, burst)
+
+
+def _bursts(seed: int, containers: list[str]) -> list[Step]:
+    """All of them, one after the other: some work, and for a moment more of it."""
+    rng = Random(seed ^ 0xB0257)
+    steps: list[Step] = []
+    for name in containers:
+        at = 0.5
+        while (at := round(at + rng.uniform(0.5, 1.5), 3)) < FAULTS_S:
+            low = rng.choice((100, 200, 400))
+            steps.append(Step(at, "demand", (name, low)))
+            at = round(at + rng.uniform(1, 2), 3)
+            steps.append(Step(at, "demand", (name, rng.choice((2, 3, 6)) * low)))
+    return steps
 
 
 def _stranger(seed: int, hosts: list[str], containers: list[str], promoted_at: float) -> list[Step]:
