@@ -110,8 +110,12 @@ class CgroupSource:
     async def configure(self, entries: list[CgroupConfig]) -> None:
         """What is not listed any more is given back; what is listed otherwise is taken in anew."""
         wanted = {cgroup_id(entry.path): entry for entry in entries}
-        for container_id, entry in self._entries.items():
-            if wanted.get(container_id) != entry and (tracked := self._roster.find(container_id)):
+        async with self._scanning:  # whom a scan is taking in is among the tracked after it
+            leaving = self._entries.items() - wanted.items()
+            # At once: giving back may take seconds, and no scan must take them in again meanwhile.
+            self._entries = dict(self._entries.items() & wanted.items())
+        for container_id, _ in leaving:
+            if tracked := self._roster.find(container_id):
                 await self._roster.detach(tracked, give_back=True)
         self._entries = wanted
         self._missing.set()
