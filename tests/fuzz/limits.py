@@ -43,7 +43,7 @@ class Meter:
         seconds = self._timed(data)
         self._check_memory()
         if seconds > max(self.slowest_s, _SUSPICIOUS_S):
-            seconds = min(seconds, *(self._timed(data) for _ in range(_REPEATS)))
+            seconds = min(seconds, *(self._timed_alone(data) for _ in range(_REPEATS)))
         self.slowest_s = max(self.slowest_s, seconds)
         if seconds > MAX_SECONDS:
             raise TooDear(
@@ -54,6 +54,11 @@ class Meter:
         began = time.perf_counter()
         self._run(data)
         return time.perf_counter() - began
+
+    def _timed_alone(self, data: bytes) -> float:
+        """Less the time in which others had the processor: realtime tasks may take it for long."""
+        before_ns = _waited_ns()
+        return self._timed(data) - (_waited_ns() - before_ns) / 1e9
 
     def _check_memory(self) -> None:
         peak = peak_bytes()
@@ -66,6 +71,15 @@ class Meter:
     def grown_bytes(self) -> int:
         """The highest the process ever stood above where it began."""
         return max(0, self._peak - self._first)
+
+
+def _waited_ns() -> int:
+    """For a processor, while runnable; 0 on kernels that do not say."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            return int(file.read().split()[1])
+    except FileNotFoundError:
+        return 0
 
 
 def peak_bytes() -> int:

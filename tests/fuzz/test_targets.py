@@ -4,6 +4,8 @@ The coverage-guided fuzzer (`make fuzz`) runs the same targets a million times e
 """
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from random import Random
@@ -100,6 +102,25 @@ def test_the_meter_forgives_a_delay_that_does_not_come_again() -> None:
     meter = Meter(lambda data: time.sleep(delays.pop() if delays else 0))
     meter(b"")
     assert not delays
+
+
+def test_the_meter_forgives_the_time_that_others_had_the_processor() -> None:
+    def work(data: bytes) -> None:
+        end = time.thread_time() + (MAX_SECONDS * 0.7 if data else 0)
+        while time.thread_time() < end:
+            pass
+
+    meter, processors = Meter(work), os.sched_getaffinity(0)
+    meter(b"")
+    try:
+        os.sched_setaffinity(0, {min(processors)})
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:  # on the same one
+            try:
+                meter(b"x")
+            finally:
+                other.kill()
+    finally:
+        os.sched_setaffinity(0, processors)
 
 
 def test_the_meter_notices_memory_that_was_given_back() -> None:
