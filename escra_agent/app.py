@@ -99,7 +99,7 @@ class Agent:
         )
         self._keeper = Keeper(self._roster, self._send)
         self._boundary_wanted = asyncio.Event()
-        self._lookout = Lookout(self._roster, self._keeper, self._boundary_wanted.set)
+        self._lookout = Lookout(self._roster, self._keeper, self._boundary_wanted.set, lending=config.lending)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
         self._resting = Resting(self._roster.tracked)
         self._units = UnitFollower(self._roster.tracked, UnitFiles(), enabled=config.systemd.follow)
@@ -158,6 +158,7 @@ class Agent:
         finally:
             self._promptness.close()
             self._link.close()
+            self._keeper.finish()
             self._memory.close()
             await self._cutter.close()
             restore = self._config.fallback.on_stop == "restore"
@@ -267,6 +268,7 @@ class Agent:
             fixed = [name for name in FIXED_KEYS if getattr(config, name) != getattr(self._config, name)]
             self._config = config
             self._roster.gate.reload(_host_caps(config))
+            self._lookout.lending = config.lending
             await self._roster.observe(config.mode == "observe")
             await self._cgroups.configure(config.cgroup)
             log.info("configuration reloaded", kind="config_reloaded")

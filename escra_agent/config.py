@@ -75,7 +75,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``interval`` in seconds.  ``plaintext`` allows a controller off loopback without TLS.
 
     Of several controllers listed, the agent follows the one that leads.  ``mode`` observe: nothing is
-    written to any container of this host.  ``alarms``: whose quota will not do is told within the period.
+    written to any container of this host.  ``alarms``: whose quota will not do is told within the period;
+    ``lending``: and gets what others of its application will not use of theirs.
     ``realtime``: the agent is scheduled before all that is not realtime itself.
     """
 
@@ -84,6 +85,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: Annotated[float, Meta(ge=0.01, le=10)] = 0.1
     mode: Literal["auto", "observe"] = "auto"
     alarms: bool = True
+    lending: bool = False
     realtime: bool = True
     state_dir: str = ""
     plaintext: bool = False

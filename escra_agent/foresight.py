@@ -25,7 +25,7 @@ SAY_AGAIN_USEC = 500_000
 class Foresight:
     """One per container that is looked at.  ``due_usec`` is when it wants the next reading."""
 
-    __slots__ = ("_last", "_said", "_times_said", "due_usec")
+    __slots__ = ("_last", "_said", "_times_said", "dry", "due_usec", "rate")
 
     def __init__(self) -> None:
         self._last: Counters | None = None
@@ -33,6 +33,9 @@ class Foresight:
         self._said: Counters | None = None
         self._times_said = 0
         self.due_usec = 0
+        # Whether this period's quota will not do, and the rate of use (cores).
+        self.dry = False
+        self.rate = 0.0
 
     def look(self, now: Counters, period: Period | None) -> bool:
         """Whether it is to be said that the quota will not do for this period, or did not for the last.
@@ -52,19 +55,22 @@ class Foresight:
     def _short(self, now: Counters, period: Period | None) -> bool:
         last, self._last = self._last, now
         self.due_usec = now.time_usec + NEAR_USEC
+        self.dry = False
         quota = now.limit.quota_usec
         if last is None or quota is None or now.time_usec <= last.time_usec:
             return False
-        if now.nr_throttled != last.nr_throttled:
-            return True
+        throttled = now.nr_throttled != last.nr_throttled
         if period is None:
-            return False
+            return throttled
         used, next_usec = period.used_usec, period.began_usec + now.limit.period_usec
         rate = (now.usage_usec - last.usage_usec) / (now.time_usec - last.time_usec)
         left_usec = next_usec - now.time_usec
+        self.rate = max(rate, self.rate / 2)
         if used + rate * 2 * FAR_USEC < quota:
             self.due_usec = now.time_usec + FAR_USEC
         if left_usec < LEAST_LEFT_USEC:
             self.due_usec = min(self.due_usec, next_usec + NEXT_USEC)
-            return False
-        return used >= DRY * quota or (used + rate * NEAR_USEC >= quota and used + rate * left_usec > quota)
+            return throttled
+        soon = used + rate * NEAR_USEC >= quota and used + rate * left_usec > quota
+        self.dry = soon or used >= DRY * quota
+        return throttled or self.dry

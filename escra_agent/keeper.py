@@ -92,7 +92,7 @@ class Keeper:
         samples += [self._sample(tracked, c) for c in tracked.sampler.judge(counters)]
 
     def _repair(self, tracked: Tracked, found: CpuLimit, limit: CpuLimit) -> None:
-        in_force = self._write(tracked, limit)
+        in_force = self.write(tracked, limit)
         self.drift_repairs += 1
         if not tracked.drift_logged:
             tracked.drift_logged = True
@@ -166,6 +166,9 @@ class Keeper:
         for tracked in self._roster.tracked.values():
             if tracked.plan.waiting is None:
                 continue
+            if tracked.plan.quiet(int(now * 1e6)):
+                waiting = True
+                continue
             try:
                 limit = tracked.plan.due(tracked.cgroup.read(), now)
             except CgroupGone:
@@ -193,6 +196,13 @@ class Keeper:
             ack = MemoryAck(order.key, order.rev, memory.last.limit, needed, error[:1000])
             self._send(MemoryApplied([ack]))
 
+    def finish(self) -> None:
+        """Nobody will look for the ends of periods: whole limits are to stay, not what is left of one."""
+        for tracked in self._roster.tracked.values():
+            tracked.plan.waiting = tracked.plan.reserve = None
+            with suppress(EscraError):
+                self._tidy(tracked)
+
     def lower(self, tracked: Tracked, cpu_milli: int) -> None:
         """Nobody gives orders any more: down to this, if it is managed and has more."""
         held = tracked.plan.stands_for
@@ -201,7 +211,7 @@ class Keeper:
         tracked.plan.waiting = tracked.plan.reserve = None
         quota = quota_usec(max(cpu_milli, least_millicores(held.period_usec)), held.period_usec)
         if quota < held.quota_usec:
-            self._write(tracked, CpuLimit(quota, held.period_usec, min(quota, held.burst_usec)))
+            self.write(tracked, CpuLimit(quota, held.period_usec, min(quota, held.burst_usec)))
         else:
             self._tidy(tracked)
 
@@ -230,7 +240,7 @@ class Keeper:
         ranked = sorted(ready, key=lambda w: write_rank(w[0].last.limit, w[1], w[0].cgroup.depth))
         for tracked, limit in ranked:
             try:
-                in_force = self._write(tracked, limit)
+                in_force = self.write(tracked, limit)
                 plan = tracked.plan
                 stands_for = plan.stands_for or in_force
                 acks.append(Ack(tracked.key, plan.rev, stands_for, extra_usec=plan.extra_usec))
@@ -251,9 +261,10 @@ class Keeper:
     def _tidy(self, tracked: Tracked) -> None:
         """The rest of a period is no limit for the next one, whatever became of the order."""
         if (limit := tracked.plan.left_over()) is not None:
-            self._write(tracked, limit)
+            self.write(tracked, limit)
 
-    def _write(self, tracked: Tracked, limit: CpuLimit) -> CpuLimit:
+    def write(self, tracked: Tracked, limit: CpuLimit) -> CpuLimit:
+        """Put ``limit`` in force and acknowledge nothing; what the kernel held then.  Raises EscraError."""
         before = tracked.cgroup.writes
         in_force = tracked.cgroup.write_limit(told_apart(limit, tracked.original))
         tracked.plan.wrote(in_force)

@@ -6,24 +6,34 @@ from collections.abc import Callable
 from escra_agent.errors import CgroupGone
 from escra_agent.foresight import NEAR_USEC, Foresight
 from escra_agent.keeper import Keeper
+from escra_agent.lending import Lender
 from escra_agent.roster import Roster
 from escra_agent.tracked import Tracked
 from escra_common.errors import EscraError
 
 # Bursts come again: so long after the last one a container is still looked at.
 WATCH_USEC = 5_000_000
+# Who lent to others is looked at until its next period has begun, in case it needs it.
+LENT_USEC = 200_000
 # With many to look at the turns come further apart, so that their cost has a bound.
 LEAST_S = NEAR_USEC / 1e6
 PER_CONTAINER_S = 0.0005
 
 
 class Lookout:
-    """``waits`` is called when a limit was raised for the rest of a period: its end is to be looked for."""
+    """``waits`` is called when a limit was changed for the rest of a period: its end is to be looked for.
 
-    def __init__(self, roster: Roster, keeper: Keeper, waits: Callable[[], None]) -> None:
+    ``lending``: who runs dry may have what others leave (lending.py).
+    """
+
+    def __init__(
+        self, roster: Roster, keeper: Keeper, waits: Callable[[], None], *, lending: bool = False
+    ) -> None:
         self._roster = roster
         self._keeper = keeper
         self._waits = waits
+        self._lender = Lender(roster, keeper)
+        self.lending = lending
         self._watched: dict[int, Foresight] = {}
         self._until_usec: dict[int, int] = {}
 
@@ -31,8 +41,7 @@ class Lookout:
         """These, for a while; whether there is anybody to look at."""
         for tracked in brisk:
             if tracked.plan.wanted is not None:
-                self._watched.setdefault(tracked.key, Foresight())
-                self._until_usec[tracked.key] = tracked.last.time_usec + WATCH_USEC
+                self._watch(tracked, WATCH_USEC)
         return bool(self._watched)
 
     def look(self) -> float | None:
@@ -55,13 +64,23 @@ class Lookout:
             tracked.plan.saw(counters)
             stood_for = counters._replace(limit=tracked.plan.stands_for or counters.limit)
             short = foresight.look(stood_for, tracked.plan.period(counters))
-            if short and self._keeper.alarm(tracked, counters):
+            waits = short and self._keeper.alarm(tracked, counters)
+            lends = self.lending and foresight.dry
+            lenders = self._lender.meet(tracked, counters, foresight.rate) if lends else []
+            for lender in lenders:
+                self._watch(lender, LENT_USEC)
+            if waits or lenders:
                 self._waits()
         except CgroupGone:
             self._keeper.gone.append(tracked)
             self._leave(tracked.key)
         except (EscraError, OSError, ValueError):
             self._leave(tracked.key)  # the tick speaks of it
+
+    def _watch(self, tracked: Tracked, for_usec: int) -> None:
+        self._watched.setdefault(tracked.key, Foresight())
+        until_usec = tracked.last.time_usec + for_usec
+        self._until_usec[tracked.key] = max(self._until_usec.get(tracked.key, 0), until_usec)
 
     def _leave(self, key: int) -> None:
         del self._watched[key], self._until_usec[key]

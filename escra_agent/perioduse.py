@@ -11,6 +11,8 @@ from escra_common.messages import CpuLimit
 
 # Use is to be within the limit in any window so long: over so many periods what is owed fades.
 WINDOW_USEC = 1_000_000
+# A rate of use is measured over so long, and each one counts so much less once another is.
+RATE_USEC, FADE = 90_000, 0.8
 # The kernel's timer may be so late: until then it is open whether the next period has begun.
 TIMER_LATE_USEC = 2_000
 
@@ -35,6 +37,10 @@ class PeriodUse:
     A processor may run past the end of a quota until its next timer tick (4 ms at 250 Hz).  The kernel takes
     that from the next period, but a write of the quota forgives it (K3).  ``owed_usec`` is what was used
     beyond the limits lately and was not made up for.  ``throttled``: it was when the last period ended.
+    ``lately`` is about the highest rate of use of the last second, in cores.
+
+    ``moved_usec`` is what others gave for this period, less than 0 when it was given to others: it counts as
+    not used, or as used.
     """
 
     __slots__ = (
@@ -44,6 +50,9 @@ class PeriodUse:
         "_first",
         "_grid",
         "_last",
+        "_mark",
+        "lately",
+        "moved_usec",
         "over_usec",
         "owed_usec",
         "throttled",
@@ -52,7 +61,11 @@ class PeriodUse:
     def __init__(self) -> None:
         self.over_usec = self.owed_usec = 0
         self.throttled = False
+        self.lately = 0.0
+        self.moved_usec = 0
         self._last: Counters | None = None
+        # The reading from which on the next rate is measured.
+        self._mark: Counters | None = None
         # Usage at the last reading in an earlier period, and the first reading in this one.
         self._before_usec = 0
         self._first: Counters | None = None
@@ -67,9 +80,11 @@ class PeriodUse:
         last, self._last = self._last, now
         if last is not None and last.nr_periods != now.nr_periods:
             self._ended(last, now, limit)
+        self._measure(now)
         if self._first is None:
             return None
-        return Used(now.usage_usec - self._first.usage_usec, now.usage_usec - self._before_usec)
+        used_usec = now.usage_usec - self.moved_usec
+        return Used(used_usec - self._first.usage_usec, used_usec - self._before_usec)
 
     def period(self, now: Counters) -> Period | None:
         """``now`` is the reading that ``saw`` was told of last; None where nothing sensible can be said."""
@@ -78,7 +93,20 @@ class PeriodUse:
             return None
         if began_usec > first.time_usec and now.time_usec - began_usec < TIMER_LATE_USEC:
             return None
-        return Period(began_usec, now.usage_usec - self._base_usec)
+        return Period(began_usec, now.usage_usec - self._base_usec - self.moved_usec)
+
+    def ends_usec(self, period_usec: int) -> int:
+        """When the period of the last reading ends (monotonic us), as likely as not; 0 if not known."""
+        began_usec = None if self._last is None else self._grid.began_usec(self._last.time_usec)
+        return 0 if began_usec is None else began_usec + period_usec
+
+    def _measure(self, now: Counters) -> None:
+        mark = self._mark or now
+        elapsed_usec = now.time_usec - mark.time_usec
+        if elapsed_usec >= RATE_USEC:
+            self.lately = max((now.usage_usec - mark.usage_usec) / elapsed_usec, FADE * self.lately)
+        if elapsed_usec >= RATE_USEC or self._mark is None:
+            self._mark = now
 
     def _ended(self, last: Counters, now: Counters, limit: CpuLimit | None) -> None:
         if (
@@ -89,9 +117,10 @@ class PeriodUse:
         ):
             self.over_usec = self.owed_usec = 0
         elif self._first is not None:
-            beyond_usec = last.usage_usec - self._began_usec - limit.quota_usec
+            beyond_usec = last.usage_usec - self._began_usec - self.moved_usec - limit.quota_usec
             kept = max(0, WINDOW_USEC - limit.period_usec) * self.owed_usec // WINDOW_USEC
             self.over_usec, self.owed_usec = max(0, beyond_usec), max(0, kept + beyond_usec)
+        self.moved_usec = 0
         self._before_usec, self._first = last.usage_usec, now
         # Who was throttled when the period ended used nothing more of it.
         self.throttled = now.nr_throttled != last.nr_throttled

@@ -20,7 +20,7 @@ from escra_agent.counters import Counters
 from escra_agent.perioduse import Period, PeriodUse, Used
 from escra_agent.quotas import extra_usec, left_usec, ordered, same_share, told_apart, worth
 from escra_common.messages import CpuLimit, CpuOrder
-from escra_common.units import quota_millicores
+from escra_common.units import MIN_QUOTA_USEC, quota_millicores
 
 # A boundary that does not come within this many periods is not coming: the group sleeps,
 # its timer is off (K5), and a refill changes nothing.
@@ -31,6 +31,12 @@ LATE_USEC, LATE_SHARE = 3_000, 0.05
 MOST_BOUNDARIES = 4
 # What is owed is taken off when it is more than what most writes forgive, which is a part of a timer tick.
 LEAST_OWED_USEC, LEAST_OWED_SHARE = 2_000, 0.1
+# So long before a period is thought to end its end is looked for.
+EARLY_USEC = 2_000
+# Who lends keeps what it would use, as far as that can be known, and this share of its quota.
+KEPT_SHARE = 0.1
+# And who takes gets so many times what it would use: another alarm within the period costs more.
+MORE = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ class Waiting:
     """An aligned order: ``limit`` is to be written when ``nr_periods`` has moved on.
 
     ``usage_usec`` was read at ``since`` (monotonic s).  ``ceiling``: see ``take``.  ``tried`` is how many
-    boundaries went by.
+    boundaries went by.  ``lent``: nothing was ordered, see ``move``.
     """
 
     limit: CpuLimit
@@ -47,6 +53,7 @@ class Waiting:
     since: float
     ceiling: bool
     tried: int = 0
+    lent: bool = False
 
 
 class Plan:
@@ -66,11 +73,18 @@ class Plan:
         self._use = PeriodUse()
         # The limit of which ``wanted`` is what it leaves for the rest of the period.
         self._rest_of: CpuLimit | None = None
+        # Before this (monotonic us) the period will not end.
+        self._ends_usec = 0
 
     @property
     def stands_for(self) -> CpuLimit | None:
         """The limit of this period; part of it may have been used before what is in force was written."""
         return self._rest_of or self.wanted
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is an order of which nothing is in force yet."""
+        return self.waiting is not None and self.waiting.limit != self.stands_for
 
     def saw(self, counters: Counters) -> None:
         """A reading, whatever it was for."""
@@ -120,9 +134,7 @@ class Plan:
         held = self.stands_for
         if order.rev <= self.rev or held is None or held.quota_usec is None:
             return False
-        if self.waiting is not None and self.waiting.limit != held:
-            return False
-        if order.burst_milli or held.burst_usec:
+        if self.under_way or order.burst_milli or held.burst_usec:
             return False
         if quota_millicores(held.quota_usec, held.period_usec) != order.cpu_milli:
             return False
@@ -137,6 +149,64 @@ class Plan:
             return None
         return self.take(reserve, counters, now, idle=False, ceiling=ceiling)
 
+    @property
+    def may_lend(self) -> bool:
+        """Whether it is managed and did not have to ask others itself in this period."""
+        return self.wanted is not None and self._use.moved_usec <= 0
+
+    def spare_usec(self, counters: Counters, rate: float) -> int:
+        """What is left of this period by what it will use, at ``rate`` (cores) or as lately; 0 if unknown."""
+        held, used = self.stands_for, self._use.saw(counters, self.stands_for)
+        if held is None or held.quota_usec is None or held.burst_usec or used is None:
+            return 0
+        if self._is_due(counters):
+            return 0
+        ends_usec = self._use.ends_usec(held.period_usec)
+        left_usec = ends_usec - counters.time_usec if ends_usec else held.period_usec
+        expected = max(rate, self._use.lately) * left_usec + self._use.owed_usec
+        return max(0, int((1 - KEPT_SHARE) * held.quota_usec - used.at_most - expected))
+
+    def lacks_usec(self, counters: Counters, rate: float, most_usec: float) -> int:
+        """What it would use of this period beyond what it has, at ``rate`` (cores) or as lately.
+
+        ``most_usec`` is what it may use of a period at most.
+        """
+        held, period = self.stands_for, self._use.period(counters)
+        if held is None or held.quota_usec is None or held.burst_usec or period is None:
+            return 0
+        if self._is_due(counters):
+            return 0
+        left_usec = period.began_usec + held.period_usec - counters.time_usec
+        lacks = period.used_usec + MORE * max(rate, self._use.lately) * left_usec - held.quota_usec
+        # Its file never says more than its limit.
+        return max(0, int(min(lacks, period.used_usec, most_usec - held.quota_usec - self._use.moved_usec)))
+
+    def _is_due(self, counters: Counters) -> bool:
+        """What waits is to be written first."""
+        return self.waiting is not None and counters.nr_periods != self.waiting.nr_periods
+
+    def move(self, usec: int, counters: Counters, now: float) -> CpuLimit | None:
+        """Take ``usec`` of this period from others, or leave so much to them; what to write for its rest.
+
+        None where that is too little to be written.  At the end of the period it has its limit again.
+        """
+        held, use = self.stands_for, self._use
+        assert held is not None
+        assert held.quota_usec is not None
+        use.moved_usec += usec
+        used = use.saw(counters, held)
+        assert used is not None
+        left = held.quota_usec - used.at_most - (use.owed_usec if usec > 0 else 0)
+        if usec > 0 and left < MIN_QUOTA_USEC:
+            use.moved_usec -= usec
+            return None
+        if self.waiting is None:
+            nr_periods, usage_usec = counters.nr_periods, counters.usage_usec
+            self.waiting = Waiting(held, nr_periods, usage_usec, now, ceiling=False, lent=True)
+        # What is in force already would not be written, and hand out nothing.
+        most = held.quota_usec - (counters.limit.quota_usec == held.quota_usec)
+        return self._part(held, max(MIN_QUOTA_USEC, min(most, left)))
+
     def refuse(self, order: CpuOrder) -> bool:
         """It is not carried out, and voids those before it; False when it is out of date itself."""
         if order.rev <= self.rev:
@@ -148,6 +218,10 @@ class Plan:
     def _keep(self, order: CpuOrder, headroom_milli: int) -> None:
         more = CpuOrder(order.key, order.rev + 1, order.cpu_milli + headroom_milli, aligned=True)
         self.reserve = more if headroom_milli else None
+
+    def quiet(self, now_usec: int) -> bool:
+        """Whether the end of this period, at which what was lent comes back, is not near yet."""
+        return bool(self._use.moved_usec) and not self.under_way and now_usec < self._ends_usec
 
     def due(self, counters: Counters, now: float) -> CpuLimit | None:
         """The waiting limit, once its time has come; ask again every few milliseconds.
@@ -188,8 +262,12 @@ class Plan:
         return part
 
     def _whole(self, limit: CpuLimit, counters: Counters, used: Used | None) -> CpuLimit:
-        self.waiting = None
-        self.extra_usec = extra_usec(counters.limit, limit, used, self._use.over_usec)
+        # What a write that nobody ordered lets through is owed, and comes off the next loan.
+        lent, self.waiting = self.waiting is not None and self.waiting.lent, None
+        over_usec = self._use.over_usec
+        self.extra_usec = 0 if lent else extra_usec(counters.limit, limit, used, over_usec)
+        if lent:
+            self._use.moved_usec = 0  # also where no period was seen to end, as nobody worked
         return limit
 
     def _rest(self, waiting: Waiting, used: Used | None) -> CpuLimit | None:
@@ -214,7 +292,9 @@ class Plan:
 
     def _part(self, limit: CpuLimit, part_usec: int) -> CpuLimit:
         self._rest_of, self.extra_usec = limit, 0
-        return CpuLimit(part_usec, limit.period_usec)
+        self._ends_usec = self._use.ends_usec(limit.period_usec) - EARLY_USEC
+        # Of a period in which others lent to it there may be more left than a whole one.
+        return CpuLimit(min(part_usec, limit.quota_usec or part_usec), limit.period_usec)
 
     def wrote(self, in_force: CpuLimit) -> None:
         """What the kernel held after our write."""

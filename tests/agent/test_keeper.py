@@ -191,3 +191,13 @@ def test_with_an_order_that_failed_its_headroom_is_void(
     assert not alarm(keeper, roster)
     assert (folder / "cpu.max").read_text() == "50000 100000"
     roster.close()
+
+
+def test_an_agent_that_ends_leaves_whole_limits_behind(tmp_path: Path) -> None:
+    keeper, roster, _, folder = settled_at(tmp_path, 500, 200)
+    stat(folder, 49_000, 7)
+    assert alarm(keeper, roster)
+    assert (folder / "cpu.max").read_text() == "22000 100000", "48 ms are used of 70"
+    keeper.finish()
+    assert (folder / "cpu.max").read_text() == "70000 100000"
+    roster.close()

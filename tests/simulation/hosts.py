@@ -107,11 +107,13 @@ class Machine(Host):
         controllers: list[str],
         *,
         banded: bool,
+        lending: bool = False,
         cpus: int = 8,
         memory_bytes: int = 16 << 30,
     ) -> None:
         super().__init__(world, name, clock)
         self.banded, self.cpus, self.memory_bytes = banded, cpus, memory_bytes
+        self._lending = lending
         self.boots = 0
         # When its agent last found or lost its controller.
         self.turned_at = float("-inf")
@@ -141,7 +143,10 @@ class Machine(Host):
 
     async def _main(self) -> None:
         config = SimulatedConfig(
-            controller=Addresses(self._addresses), host=self.name, systemd=SystemdConfig(follow=False)
+            controller=Addresses(self._addresses),
+            host=self.name,
+            systemd=SystemdConfig(follow=False),
+            lending=self._lending,
         )
         self.daemon = agent = Agent(Path("agent.toml"), config)
         turned = agent._link._turned

@@ -77,6 +77,7 @@ class Group:
     high_events: int = 0
     max_events: int = 0
     cpu_writes: int = 0
+    cpu_written_at: float = float("-inf")
     memory_writes: int = 0
     listener: Callable[[], None] | None = None
     # By the number of its descriptor: at how many bytes in use, and who listens.
@@ -172,6 +173,7 @@ class Group:
         self._refill()
         self._tell_watchers()
         self.cpu_writes += 1
+        self.cpu_written_at = self.clockwork.now
         if ours:
             self.cpu_ours = None if limit in (self.cpu_original, *self.cpu_former) else limit
         self.notices.limited(self)

@@ -16,6 +16,7 @@ from escra_agent.originals import OriginalsStore
 from escra_agent.planner import Plan
 from escra_agent.roster import Roster
 from escra_agent.standing import Standing, StandingFile
+from escra_common.messages import CpuLimit
 from escra_common.session import Session
 from escra_controller.absence import Absence
 from escra_controller.allocator import Allocator
@@ -160,6 +161,18 @@ def _with_burst(original: Any) -> Any:
 # ---- the agent ---------------------------------------------------------------------
 
 
+def _loans_in_full(_: Any) -> Callable[[Plan, CpuLimit, int], CpuLimit]:
+    def part(plan: Plan, limit: CpuLimit, part_usec: int) -> CpuLimit:
+        plan._rest_of, plan.extra_usec = limit, 0
+        return CpuLimit(part_usec, limit.period_usec)
+
+    return part
+
+
+def _several_times(original: Callable[..., int]) -> Callable[..., int]:
+    return lambda *args: 5 * original(*args)
+
+
 def _forget_original(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda candidate, cgroup, known, **named: original(candidate, cgroup, None, **named)
 
@@ -225,6 +238,10 @@ PLANTS = {
         "CPU headroom that is to come back is free before its agent was told",
         ((CpuHeadroom, "take_back", _back_at_once),),
         BURSTS,
+    ),
+    "loans-above-the-limit": Plant(
+        "what others lent makes a file say more than its limit, also when they have theirs again",
+        ((Plan, "_part", _loans_in_full), (Plan, "lacks_usec", _several_times)),
     ),
     "absent-not-reserved": Plant(
         "after a restart, hosts that have not come back yet are not counted at their bounds",

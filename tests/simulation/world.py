@@ -51,7 +51,8 @@ class World:
             for name in names
         }
         self.machines = {
-            name: Machine(self, name, self._clock(), names, banded=v2) for name, v2 in scenario.hosts.items()
+            name: Machine(self, name, self._clock(), names, banded=v2, lending=scenario.seed % 2 == 1)
+            for name, v2 in scenario.hosts.items()
         }
 
     def run(self) -> str:

@@ -1,0 +1,133 @@
+"""Who lends to whom: within one application, only what is spare, and who cannot be written stops nobody."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from escra_agent.cgroupfs import Cgroup
+from escra_agent.counters import Counters
+from escra_agent.errors import LimitRejected
+from escra_agent.labels import Labels
+from escra_agent.lending import MOST_ASKED, Lender
+from escra_agent.tracked import Tracked
+from escra_common.messages import CpuLimit, CpuOrder, SetLimits
+from tests.agent.test_keeper import SHOP, folder_like_a_cgroup, keeper_of, stat
+
+
+class Place:
+    """Containers with half a core each, 5 ms into a period that was seen to begin; the first runs dry."""
+
+    def __init__(self, tree: Path, names: list[str], labels: Labels = SHOP) -> None:
+        self.folders = [folder_like_a_cgroup(tree, name) for name in names]
+        self.keeper, self.roster, _ = keeper_of(tree, names, labels)
+        self.obey(500)
+        for usage_usec, nr_periods in ((1_000, 6), (2_000, 7), (3_000, 7)):
+            for folder in self.folders:
+                stat(folder, usage_usec, nr_periods)
+            self.keeper.tick()
+        time.sleep(0.005)
+        stat(self.folders[0], 51_000, 7)
+        self.lender = Lender(self.roster, self.keeper)
+
+    def obey(self, milli: int) -> None:
+        orders = [CpuOrder(folder.stat().st_ino, 1, milli) for folder in self.folders]
+        self.keeper.obey(SetLimits(orders))
+
+    def named(self, name: str) -> Tracked:
+        return next(t for t in self.roster.tracked.values() if t.candidate.name == name)
+
+    def meet(self, rate: float = 0.5) -> list[str]:
+        tracked = self.named("dry")
+        counters = tracked.cgroup.read(tracked.plan.wanted)
+        tracked.plan.saw(counters)
+        return [other.candidate.name for other in self.lender.meet(tracked, counters, rate)]
+
+    @property
+    def quotas_usec(self) -> list[int]:
+        return [int((folder / "cpu.max").read_text().split()[0]) for folder in self.folders]
+
+
+def test_who_has_most_to_spare_lends_it(tmp_path: Path) -> None:
+    place = Place(tmp_path, ["dry", "calm", "busy"])
+    stat(place.folders[2], 43_000, 7)
+    assert place.meet() == ["calm"]
+    dry, calm, busy = place.quotas_usec
+    assert busy == 50_000
+    # 50 and 2 ms are used of 50 each; what one has more the other has less.
+    assert dry + calm == pytest.approx(2 * 50_000 - 50_000 - 2_000, abs=2)
+    assert 30_000 <= dry < 50_000
+    for folder, usage_usec in zip(place.folders, (81_000, 4_000, 44_000), strict=True):
+        stat(folder, usage_usec, 8)
+    time.sleep(0.1)  # the period is over
+    assert not place.keeper.poll_boundaries()
+    assert place.quotas_usec == [50_000] * 3
+    place.roster.close()
+
+
+def test_who_has_enough_asks_nobody(tmp_path: Path) -> None:
+    place = Place(tmp_path, ["dry", "calm"])
+    stat(place.folders[0], 6_000, 7)
+    assert place.meet(rate=0.1) == []
+    assert place.quotas_usec == [50_000] * 2
+    place.roster.close()
+
+
+def test_nobody_gets_above_his_ceiling(tmp_path: Path) -> None:
+    place = Place(tmp_path, ["dry", "calm"], Labels("shop", cpu_max_milli=600))
+    assert place.meet() == ["calm"]
+    # Nine tenths of it are not to be exceeded within a period: 4 ms more than its limit.
+    dry, calm = place.quotas_usec
+    assert (dry, calm) == (4_000, 50_000 - 2_000 - 4_000)
+    place.roster.close()
+
+
+def test_other_applications_and_those_who_are_only_looked_at_lend_nothing(tmp_path: Path) -> None:
+    place = Place(tmp_path, ["dry", "calm"])
+    place.named("calm").observed = True
+    assert place.meet() == []
+    place.named("calm").observed = False
+    calm = place.named("calm")
+    calm.candidate = type(calm.candidate)("calm", "calm", calm.candidate.open, Labels("other"))
+    time.sleep(0.01)
+    assert place.meet() == []
+    assert place.quotas_usec == [50_000] * 2
+    place.roster.close()
+
+
+def test_who_cannot_be_written_lends_nothing_and_the_next_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path, ["dry", "stubborn", "calm"])
+    write = Cgroup.write_limit
+
+    def refusing(cgroup: Cgroup, limit: CpuLimit) -> CpuLimit:
+        if cgroup.path == "/stubborn":
+            raise LimitRejected("no")
+        return write(cgroup, limit)
+
+    monkeypatch.setattr(Cgroup, "write_limit", refusing)
+    assert place.meet() == ["calm"]
+    assert place.quotas_usec[1] == 50_000
+    place.roster.close()
+
+
+def test_only_so_many_are_read_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["dry", *(f"busy{n}" for n in range(2 * MOST_ASKED))]
+    place = Place(tmp_path, names)
+    for folder in place.folders[1:]:
+        stat(folder, 51_000, 7)
+    asked: list[str] = []
+    read = Cgroup.read
+
+    def noting(cgroup: Cgroup, known: CpuLimit | None = None, *, fresh: bool = False) -> Counters:
+        asked.append(cgroup.path)
+        return read(cgroup, known, fresh=fresh)
+
+    monkeypatch.setattr(Cgroup, "read", noting)
+    for _ in range(2):
+        assert place.meet() == []
+        time.sleep(0.01)
+    others = [path for path in asked if path != "/dry"]
+    assert len(others) == len(set(others)) == 2 * MOST_ASKED
+    place.roster.close()
