@@ -33,6 +33,8 @@ from escra_common.tls import peer_expiry
 log = structlog.get_logger()
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
+# A controller that was there for so long is not one that is found wanting again and again.
+GOOD_S = 1.0
 # While nobody answers at all, which costs nobody anything: after a partition all is well within two seconds,
 # and until the next packet is tried one may go by (dialing.REACH_S).
 UNREACHABLE_DELAY_S = 0.2
@@ -68,6 +70,8 @@ class Link:
         self._obey = obey
         self._turned = turned
         self._channel: Channel | None = None
+        # Since when there is a controller, and for how long the last one was there.
+        self._found_at = self._lasted_s = 0.0
         self.dropped_samples = 0
         # The serial of the terms that the present controller gave; 0 is none yet.
         self.terms = 0
@@ -108,15 +112,16 @@ class Link:
         """Find who leads, serve it, and begin again, until cancelled."""
         delay, said = FIRST_DELAY_S, ""
         while True:
-            started = time.monotonic()
+            self._lasted_s = 0.0
             reason, retry_s = await self._serve_leader(delay)
-            if time.monotonic() - started > LAST_DELAY_S:
+            if self._lasted_s > GOOD_S:
                 delay = FIRST_DELAY_S
             if reason != said:
                 log.warning("no controller", reason=f"{reason}; limits stay as they are")
                 said = reason
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
-            delay = min(2 * delay, LAST_DELAY_S)
+            if retry_s >= delay:  # it was waited for; nobody is spared by more pauses while nobody is there
+                delay = min(2 * delay, LAST_DELAY_S)
 
     async def _serve_leader(self, delay_s: float) -> tuple[str, float]:
         """Why it ended, and when to try again at the latest, if ``delay_s`` is due."""
@@ -184,7 +189,7 @@ class Link:
         for start in range(0, max(1, len(containers)), SNAPSHOT_ITEMS):
             part = containers[start : start + SNAPSHOT_ITEMS]
             channel.send(Snapshot(part, last=start + SNAPSHOT_ITEMS >= len(containers)))
-        self._channel = channel
+        self._channel, self._found_at = channel, time.monotonic()
         self._turned(True)
 
     async def _save(self, changed: bool) -> None:
@@ -197,7 +202,7 @@ class Link:
 
     def _lose(self) -> None:
         if self._channel is not None:
-            self._channel = None
+            self._channel, self._lasted_s = None, time.monotonic() - self._found_at
             self._turned(False)
 
     def close(self) -> None:
