@@ -66,7 +66,7 @@ class Foresight:
         rate = (now.usage_usec - last.usage_usec) / (now.time_usec - last.time_usec)
         left_usec = next_usec - now.time_usec
         self.rate = max(rate, self.rate / 2)
-        if used + rate * 2 * FAR_USEC < quota:
+        if not throttled and used + rate * 2 * FAR_USEC < quota:
             self.due_usec = now.time_usec + FAR_USEC
         if left_usec < LEAST_LEFT_USEC:
             self.due_usec = min(self.due_usec, next_usec + NEXT_USEC)

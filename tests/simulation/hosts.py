@@ -113,7 +113,7 @@ class Machine(Host):
     ) -> None:
         super().__init__(world, name, clock)
         self.banded, self.cpus, self.memory_bytes = banded, cpus, memory_bytes
-        self._lending = lending
+        self.lending = lending
         self.boots = 0
         # When its agent last found or lost its controller.
         self.turned_at = float("-inf")
@@ -146,7 +146,7 @@ class Machine(Host):
             controller=Addresses(self._addresses),
             host=self.name,
             systemd=SystemdConfig(follow=False),
-            lending=self._lending,
+            lending=self.lending,
         )
         self.daemon = agent = Agent(Path("agent.toml"), config)
         turned = agent._link._turned

@@ -20,7 +20,8 @@ MARGIN_BYTES = 2 * MIB - PAGE
 ROOM_BYTES = 40 * MIB
 # An order is answered within this time once all is calm.
 PENDING_S = 2.5
-# A limit may be but what it leaves of a period, which ends by then also where nobody works any more (K5).
+# Where agents lend, a limit may be but what it leaves of a period, which ends by then also where nobody works
+# any more (K5).
 REST_S = 0.3
 # Who has only just found a controller, or changes to another, may find a container in need.
 TURNED_S = 1.0
@@ -189,6 +190,7 @@ class Promises:
         held = -(-charge(group.cpu) // 1) if resource == "cpu" else group.memory.max_bytes
         if (
             resource == "cpu"
+            and self._world.machines[group.host].lending
             and held is not None
             and held < entry.held
             and now - group.cpu_written_at < REST_S
