@@ -109,8 +109,11 @@ def test_both_databases_grow_at_once_without_a_kill_or_a_restart(containers: Hos
 
 def test_without_escra_the_same_growth_is_a_kill(containers: Host) -> None:
     start(containers, REDIS)
+    identity = containers.output(f"docker inspect -f '{{{{.Id}}}}' {REDIS.name}")
     assert containers.run(inside(REDIS, REDIS.grow), check=False).returncode != 0
-    assert incarnation(containers, REDIS).endswith("true")
+    # Docker's OOMKilled may stay false on cgroup v2, where the cgroup can be gone before containerd has
+    # read its events (hashicorp/nomad issue 13119); the kernel's log names the cgroup that was full.
+    containers.wait_until(f"dmesg | grep -q 'oom-kill:constraint=CONSTRAINT_MEMCG.*{identity}'", 5)
 
 
 @pytest.fixture(scope="module")
