@@ -14,7 +14,7 @@ from escra_agent.config import AgentConfig, load_config
 from escra_agent.dialing import Dialer
 from escra_agent.fallback import Fallback
 from escra_agent.hierarchy import Hierarchy
-from escra_agent.keeper import Keeper
+from escra_agent.keeper import BOUNDARY_POLL_S, Keeper
 from escra_agent.link import Link, Order
 from escra_agent.lookout import Lookout
 from escra_agent.memorycut import Cutter
@@ -48,8 +48,6 @@ from escra_common.tls import Credentials
 
 log = structlog.get_logger()
 
-# How finely a period boundary is looked for while a write waits for one.
-BOUNDARY_POLL_S = 0.002
 # A controller answers a need for memory within this time, mostly.
 ANSWER_S = 0.002
 # So long Docker may take to say what runs, before what nobody else claims is given back.
@@ -176,6 +174,7 @@ class Agent:
             drift_repairs=self._keeper.drift_repairs + self._memory.drift_repairs,
             writes=self._keeper.writes,
             refill_usec=self._keeper.refill_usec,
+            lent_usec=self._lookout.lent_usec,
             memory_writes=self._memory.writes,
             sent_usec=round(lease_clock_s() * 1e6),
             terms=self._link.terms,
@@ -210,11 +209,14 @@ class Agent:
                 status(self._summary())
 
     async def _write_at_boundaries(self) -> None:
+        wait_s: float | None = None
         while True:
-            await self._boundary_wanted.wait()
-            await asyncio.sleep(BOUNDARY_POLL_S)
-            if not self._keeper.poll_boundaries():
-                self._boundary_wanted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._boundary_wanted.wait()
+                    self._boundary_wanted.clear()
+                    await asyncio.sleep(BOUNDARY_POLL_S)
+            wait_s = self._keeper.poll_boundaries()
 
     async def _look_out(self) -> None:
         while True:

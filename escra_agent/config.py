@@ -85,7 +85,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: Annotated[float, Meta(ge=0.01, le=10)] = 0.1
     mode: Literal["auto", "observe"] = "auto"
     alarms: bool = True
-    lending: bool = False
+    lending: bool = True
     realtime: bool = True
     state_dir: str = ""
     plaintext: bool = False

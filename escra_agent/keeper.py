@@ -2,7 +2,7 @@
 and the orders that come back."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 import structlog
@@ -40,6 +40,11 @@ BRISK = 0.5
 # From this part of its ceiling on a raise waits for the boundary: what is given late in a period, and the
 # whole of the next ten, would be more than the ceiling in the second from there.
 NEAR_CEILING = 0.9
+
+# How finely the end of a period is looked for; with many to look at the turns come further apart, so that
+# their cost has a bound.
+BOUNDARY_POLL_S = 0.001
+PER_CONTAINER_S = 0.0001
 
 
 class Keeper:
@@ -158,31 +163,29 @@ class Keeper:
                 ready.append((tracked, limit))
         self._write_all(ready)
 
-    def poll_boundaries(self) -> bool:
-        """Write the waiting limits whose period ended; true while others still wait."""
+    def poll_boundaries(self) -> float | None:
+        """Write the waiting limits whose period ended; seconds to the next turn, None when nobody waits."""
         now = time.monotonic()
-        due: list[tuple[Tracked, CpuLimit]] = []
-        waiting = False
-        for tracked in self._roster.tracked.values():
-            if tracked.plan.waiting is None:
-                continue
-            if tracked.plan.quiet(int(now * 1e6)):
-                waiting = True
-                continue
+        waiting = [tracked for tracked in self._roster.tracked.values() if tracked.plan.waiting is not None]
+        looked_at = [tracked for tracked in waiting if tracked.plan.look_usec <= now * 1e6]
+        self._write_all(list(self._due(looked_at, now)))
+        looks_usec = [tracked.plan.look_usec for tracked in waiting if tracked.plan.waiting is not None]
+        if not looks_usec:
+            return None
+        return max(BOUNDARY_POLL_S, PER_CONTAINER_S * len(looked_at), min(looks_usec) / 1e6 - now)
+
+    def _due(self, waiting: list[Tracked], now: float) -> Iterator[tuple[Tracked, CpuLimit]]:
+        for tracked in waiting:
             try:
                 limit = tracked.plan.due(tracked.cgroup.read(), now)
             except CgroupGone:
                 tracked.plan.waiting = None
                 self.gone.append(tracked)
-                continue
             except EscraError as error:
                 self._send(Applied([self._refusal(tracked, error)]))
-                continue
-            if limit is not None:
-                due.append((tracked, limit))
-            waiting = waiting or tracked.plan.waiting is not None
-        self._write_all(due)
-        return waiting
+            else:
+                if limit is not None:
+                    yield tracked, limit
 
     async def release(self, order: Release) -> None:
         """CPU and memory, each acknowledged with what is in force then."""

@@ -37,6 +37,7 @@ class Lender:
         # By application: nobody had anything at that time.
         self._nothing: dict[str, float] = {}
         self._turn = 0
+        self.lent_usec = 0
 
     def meet(self, tracked: Tracked, counters: Counters, rate: float) -> list[Tracked]:
         """Let others lend it what it lacks at ``rate`` (cores)."""
@@ -57,6 +58,7 @@ class Lender:
                 lenders.append(other)
         if given:
             self._move(tracked, counters, given, now)
+            self.lent_usec += given
         else:
             self._nothing[app] = now
         return lenders

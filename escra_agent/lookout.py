@@ -37,6 +37,11 @@ class Lookout:
         self._watched: dict[int, Foresight] = {}
         self._until_usec: dict[int, int] = {}
 
+    @property
+    def lent_usec(self) -> int:
+        """So much went from container to container."""
+        return self._lender.lent_usec
+
     def watch(self, brisk: list[Tracked]) -> bool:
         """These, for a while; whether there is anybody to look at."""
         for tracked in brisk:

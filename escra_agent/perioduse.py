@@ -89,16 +89,22 @@ class PeriodUse:
     def period(self, now: Counters) -> Period | None:
         """``now`` is the reading that ``saw`` was told of last; None where nothing sensible can be said."""
         first, began_usec = self._first, self._grid.began_usec(now.time_usec)
-        if first is None or began_usec is None:
-            return None
-        if began_usec > first.time_usec and now.time_usec - began_usec < TIMER_LATE_USEC:
+        if first is None or began_usec is None or self._may_go_on(began_usec, now):
             return None
         return Period(began_usec, now.usage_usec - self._base_usec - self.moved_usec)
 
     def ends_usec(self, period_usec: int) -> int:
         """When the period of the last reading ends (monotonic us), as likely as not; 0 if not known."""
-        began_usec = None if self._last is None else self._grid.began_usec(self._last.time_usec)
-        return 0 if began_usec is None else began_usec + period_usec
+        last = self._last
+        began_usec = None if last is None else self._grid.began_usec(last.time_usec)
+        if last is None or began_usec is None:
+            return 0
+        return began_usec if self._may_go_on(began_usec, last) else began_usec + period_usec
+
+    def _may_go_on(self, began_usec: int, now: Counters) -> bool:
+        """Whether a period that should have begun then may not have: the one before it ends any moment."""
+        seen = self._first is not None and began_usec <= self._first.time_usec
+        return not seen and now.time_usec - began_usec < TIMER_LATE_USEC
 
     def _measure(self, now: Counters) -> None:
         mark = self._mark or now

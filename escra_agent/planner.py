@@ -17,7 +17,7 @@ to a container's ceiling.
 from dataclasses import dataclass, replace
 
 from escra_agent.counters import Counters
-from escra_agent.perioduse import Period, PeriodUse, Used
+from escra_agent.perioduse import TIMER_LATE_USEC, Period, PeriodUse, Used
 from escra_agent.quotas import extra_usec, left_usec, ordered, same_share, told_apart, worth
 from escra_common.messages import CpuLimit, CpuOrder
 from escra_common.units import MIN_QUOTA_USEC, quota_millicores
@@ -31,8 +31,10 @@ LATE_USEC, LATE_SHARE = 3_000, 0.05
 MOST_BOUNDARIES = 4
 # What is owed is taken off when it is more than what most writes forgive, which is a part of a timer tick.
 LEAST_OWED_USEC, LEAST_OWED_SHARE = 2_000, 0.1
-# So long before a period is thought to end its end is looked for.
+# So long before a period is thought to end its end is looked for; and so often when it did not come then, or
+# when nothing is known.
 EARLY_USEC = 2_000
+SELDOM_USEC = 2_000
 # Who lends keeps what it would use, as far as that can be known, and this share of its quota.
 KEPT_SHARE = 0.1
 # And who takes gets so many times what it would use: another alarm within the period costs more.
@@ -73,8 +75,9 @@ class Plan:
         self._use = PeriodUse()
         # The limit of which ``wanted`` is what it leaves for the rest of the period.
         self._rest_of: CpuLimit | None = None
-        # Before this (monotonic us) the period will not end.
-        self._ends_usec = 0
+        # When to look whether the period is over for which something waits (monotonic us), and when it ends,
+        # as far as is known.
+        self.look_usec = self._ends_usec = 0
 
     @property
     def stands_for(self) -> CpuLimit | None:
@@ -125,8 +128,9 @@ class Plan:
         self._keep(order, headroom_milli)
         limit, used = ordered(order, counters), self._use.saw(counters, self.stands_for)
         if order.aligned and not idle:
-            self.waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, ceiling)
-            return self._rest(self.waiting, used)
+            waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, ceiling)
+            self._wait(waiting)
+            return self._rest(waiting, used)
         return self._whole(limit, counters, Used(0, 0) if idle else used)
 
     def stays(self, order: CpuOrder, headroom_milli: int = 0) -> bool:
@@ -163,6 +167,8 @@ class Plan:
             return 0
         ends_usec = self._use.ends_usec(held.period_usec)
         left_usec = ends_usec - counters.time_usec if ends_usec else held.period_usec
+        if left_usec <= 0:
+            return 0
         expected = max(rate, self._use.lately) * left_usec + self._use.owed_usec
         return max(0, int((1 - KEPT_SHARE) * held.quota_usec - used.at_most - expected))
 
@@ -202,7 +208,7 @@ class Plan:
             return None
         if self.waiting is None:
             nr_periods, usage_usec = counters.nr_periods, counters.usage_usec
-            self.waiting = Waiting(held, nr_periods, usage_usec, now, ceiling=False, lent=True)
+            self._wait(Waiting(held, nr_periods, usage_usec, now, ceiling=False, lent=True))
         # What is in force already would not be written, and hand out nothing.
         most = held.quota_usec - (counters.limit.quota_usec == held.quota_usec)
         return self._part(held, max(MIN_QUOTA_USEC, min(most, left)))
@@ -219,12 +225,13 @@ class Plan:
         more = CpuOrder(order.key, order.rev + 1, order.cpu_milli + headroom_milli, aligned=True)
         self.reserve = more if headroom_milli else None
 
-    def quiet(self, now_usec: int) -> bool:
-        """Whether the end of this period, at which what was lent comes back, is not near yet."""
-        return bool(self._use.moved_usec) and not self.under_way and now_usec < self._ends_usec
+    def _wait(self, waiting: Waiting) -> None:
+        self.waiting = waiting
+        self._ends_usec = self._use.ends_usec(waiting.limit.period_usec)
+        self.look_usec = self._ends_usec - EARLY_USEC
 
     def due(self, counters: Counters, now: float) -> CpuLimit | None:
-        """The waiting limit, once its time has come; ask again every few milliseconds.
+        """The waiting limit, once its time has come; to be asked again at ``look_usec``.
 
         While it goes on waiting, it is but what it leaves for the rest of this period.
         """
@@ -233,6 +240,8 @@ class Plan:
             return None
         if counters.nr_periods != waiting.nr_periods:
             return self._at_boundary(waiting, counters, used, now)
+        if counters.time_usec > self._ends_usec + TIMER_LATE_USEC:
+            self.look_usec = counters.time_usec + SELDOM_USEC
         if now - waiting.since < PATIENCE_PERIODS * waiting.limit.period_usec / 1e6:
             return self._rest(waiting, used) if self._rest_of != waiting.limit else None
         if counters.usage_usec != waiting.usage_usec:
@@ -256,9 +265,8 @@ class Plan:
         # What was the rest of a period is too little for a whole one.
         if part is None and (not late or self._rest_of is not None):
             return self._whole(waiting.limit, counters, used)
-        self.waiting = replace(
-            waiting, nr_periods=counters.nr_periods, usage_usec=counters.usage_usec, since=now, tried=tried
-        )
+        nr_periods, usage_usec = counters.nr_periods, counters.usage_usec
+        self._wait(replace(waiting, nr_periods=nr_periods, usage_usec=usage_usec, since=now, tried=tried))
         return part
 
     def _whole(self, limit: CpuLimit, counters: Counters, used: Used | None) -> CpuLimit:
@@ -292,7 +300,6 @@ class Plan:
 
     def _part(self, limit: CpuLimit, part_usec: int) -> CpuLimit:
         self._rest_of, self.extra_usec = limit, 0
-        self._ends_usec = self._use.ends_usec(limit.period_usec) - EARLY_USEC
         # Of a period in which others lent to it there may be more left than a whole one.
         return CpuLimit(min(part_usec, limit.quota_usec or part_usec), limit.period_usec)
 

@@ -304,6 +304,7 @@ class Heartbeat(_Wire, frozen=True, tag="heartbeat"):
     terms: Count = 0
     hosts: Count = 0
     unmet: bool = False
+    lent_usec: Count = 0
 
 
 class CpuOrder(_Wire, frozen=True, gc=False):

@@ -38,6 +38,7 @@ def agent_row(engine: Engine, host: str, now: float) -> Row:
         "drift_repairs": totals.drift_repairs,
         "writes": totals.writes,
         "refill_cpu_s": totals.refill_usec / 1e6,
+        "lent_cpu_s": totals.lent_usec / 1e6,
         "memory_writes": totals.memory_writes,
     }
 

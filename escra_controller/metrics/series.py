@@ -187,6 +187,11 @@ _TOTALS: tuple[tuple[str, str, Callable[[Host], float]], ...] = (
         lambda host: host.totals.refill_usec / 1e6,
     ),
     (
+        "escra_lent_cpu_seconds_total",
+        "CPU time that containers had of the periods of others of their application.",
+        lambda host: host.totals.lent_usec / 1e6,
+    ),
+    (
         "escra_dropped_samples_total",
         "Samples left out because the controller did not keep up.",
         lambda host: host.totals.dropped_samples,

@@ -1,6 +1,7 @@
 """A cgroup whose files cannot be read refuses its own orders, and the others get theirs."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -46,15 +47,22 @@ def test_an_order_for_a_cgroup_with_strange_files_is_refused_alone(tmp_path: Pat
     (refusal,) = [ack for message in said if isinstance(message, Applied) for ack in message.acks]
     assert (refusal.key, refusal.rev, refusal.in_force) == (orders[0].key, 7, CpuLimit(None, 100_000))
     assert "no kernel is known to say" in refusal.error
-    assert keeper.poll_boundaries()  # the other's waits for its period
+    later(keeper)  # the other's waits for its period
 
     (sound / "cpu.stat").write_text("nonsense")
     said.clear()
-    assert not keeper.poll_boundaries()
+    assert keeper.poll_boundaries() is None
     (refusal,) = [ack for message in said if isinstance(message, Applied) for ack in message.acks]
     assert refusal.key == orders[1].key
     assert (sound / "cpu.max").read_text() == FREE
     roster.close()
+
+
+def later(keeper: Keeper) -> None:
+    """When it is to be looked at again whether periods are over."""
+    wait_s = keeper.poll_boundaries()
+    assert wait_s is not None
+    time.sleep(wait_s)
 
 
 def stat(folder: Path, usage_usec: int, nr_periods: int) -> None:
@@ -79,6 +87,17 @@ def test_of_two_orders_that_come_together_the_later_one_is_carried_out(tmp_path:
     roster.close()
 
 
+def test_with_many_to_look_at_the_turns_come_further_apart(tmp_path: Path) -> None:
+    names = [f"c{n}" for n in range(50)]
+    keys = [folder_like_a_cgroup(tmp_path, name).stat().st_ino for name in names]
+    keeper, roster, _ = keeper_of(tmp_path, names)
+    keeper.obey(SetLimits([CpuOrder(keys[0], 1, 500, 0, aligned=True)]))
+    assert keeper.poll_boundaries() == pytest.approx(0.002, abs=0.001)
+    keeper.obey(SetLimits([CpuOrder(key, 2, 500, 0, aligned=True) for key in keys]))
+    assert keeper.poll_boundaries() == pytest.approx(0.005, abs=0.001)
+    roster.close()
+
+
 @pytest.mark.parametrize(("milli", "written"), [(850, "83000 100000"), (900, "50000 100000")])
 def test_a_raise_to_nearly_its_own_ceiling_is_not_made_within_a_period(
     tmp_path: Path, milli: int, written: str
@@ -92,7 +111,7 @@ def test_a_raise_to_nearly_its_own_ceiling_is_not_made_within_a_period(
         keeper.tick()
     keeper.obey(SetLimits([CpuOrder(key, 2, milli, 0, True)]))
     assert (folder / "cpu.max").read_text() == written
-    assert keeper.poll_boundaries(), "the whole of it waits for the boundary"
+    assert keeper.poll_boundaries() is not None, "the whole of it waits for the boundary"
     roster.close()
 
 
@@ -126,9 +145,9 @@ def test_at_an_alarm_headroom_is_taken_at_once_and_told_before_what_it_was_for(t
     (ack,), (sample,) = applied.acks, samples.samples
     assert (ack.rev, ack.in_force) == (2, CpuLimit(70_000, 100_000))
     assert (sample.rev, sample.dry) == (1, True)
-    assert keeper.poll_boundaries()
+    later(keeper)
     stat(folder, 52_000, 8)
-    assert not keeper.poll_boundaries()
+    assert keeper.poll_boundaries() is None
     assert (folder / "cpu.max").read_text() == "70000 100000"
     said.clear()
     assert not alarm(keeper, roster), "there was no more of it"
@@ -146,7 +165,7 @@ def test_an_order_for_the_same_limit_is_acknowledged_without_a_write(tmp_path: P
     (applied,) = said
     assert isinstance(applied, Applied)
     assert [(ack.rev, ack.in_force) for ack in applied.acks] == [(2, CpuLimit(50_000, 100_000))]
-    assert not keeper.poll_boundaries()
+    assert keeper.poll_boundaries() is None
     stat(folder, 49_000, 7)
     assert alarm(keeper, roster), "and its headroom counts"
     roster.close()

@@ -57,13 +57,30 @@ def test_who_lends_has_the_rest_for_this_period_and_all_of_it_in_the_next() -> N
     assert write(plan, plan.move(-20_000, now, 1.04)) == CpuLimit(50_000 - 4_000 - 20_000, 100_000)
     assert plan.stands_for == LIMIT
     assert 0 < plan.spare_usec(now, 0.0) < 26_000
-    assert plan.quiet(1_060_000)
-    assert not plan.quiet(1_099_000)
+    assert 1_090_000 <= plan.look_usec < 1_100_000
     assert plan.due(reading(1099, 5), 1.099) is None
     assert write(plan, plan.due(reading(1101, 5), 1.101)) == LIMIT
     later = reading(1140, 9)
     plan.saw(later)
     assert write(plan, plan.move(-20_000, later, 1.14)) == CpuLimit(26_000, 100_000), "nothing is left of it"
+
+
+def test_where_the_period_did_not_end_it_is_looked_for_less_often() -> None:
+    plan, now = plan_at(1040, 4)
+    write(plan, plan.move(-20_000, now, 1.04))
+    for ms, again_ms in ((1099, 1099), (1101, 1101), (1103, 1105), (1105, 1107)):
+        late = Counters(ms * 1000, 4_000, 10, 0, 0, LIMIT)
+        assert plan.due(late, ms / 1000) is None
+        assert max(plan.look_usec, late.time_usec) == again_ms * 1000
+
+
+def test_where_a_period_should_have_begun_just_now_its_end_is_looked_for_at_once() -> None:
+    """Its timer may be late, and nothing of the one before is to be lent for the next."""
+    plan, _ = plan_at(1040, 4)
+    late = Counters(1_101_000, 5_000, 10, 0, 0, LIMIT)
+    assert plan.spare_usec(late, 0.0) == 0
+    plan.take(CpuOrder(1, 1, 800, aligned=True), late, 1.101, idle=False, ceiling=True)
+    assert plan.look_usec <= late.time_usec
 
 
 def test_who_takes_may_use_what_others_gave_beside_its_own() -> None:

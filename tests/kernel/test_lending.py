@@ -71,7 +71,7 @@ def watched(groups: list[Cgroup], seconds: float) -> Seen:
 
 
 def test_who_runs_dry_uses_what_others_leave_and_the_sum_stays(hierarchy: Hierarchy) -> None:
-    with two(hierarchy, "lending = true\n") as groups:
+    with two(hierarchy, "") as groups:
         seen = watched(groups, 5.0)
         assert seen.used[0] > 1.3 * OMEGA / 2, seen
         assert seen.limits <= OMEGA + 1e-9, seen
@@ -79,12 +79,12 @@ def test_who_runs_dry_uses_what_others_leave_and_the_sum_stays(hierarchy: Hierar
 
 
 def test_without_lending_each_has_its_own(hierarchy: Hierarchy) -> None:
-    with two(hierarchy, "") as groups:
+    with two(hierarchy, "lending = false\n") as groups:
         seen = watched(groups, 3.0)
         assert seen.used[0] < 1.05 * OMEGA / 2, seen
 
 
 def test_nobody_gets_above_his_ceiling_by_it(hierarchy: Hierarchy) -> None:
-    with two(hierarchy, "lending = true\n", f"cpu_max = {0.6 * OMEGA}\n") as groups:
+    with two(hierarchy, "", f"cpu_max = {0.6 * OMEGA}\n") as groups:
         seen = watched(groups, 3.0)
         assert seen.used[0] < 1.02 * 0.6 * OMEGA, seen

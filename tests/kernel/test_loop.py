@@ -46,6 +46,14 @@ class Scene:
         assert milli is not None
         return milli
 
+    def highest(self, name: str) -> int:
+        """Over two periods: within one its file may say what is left of it."""
+        end, highest = time.monotonic() + 0.2, 0
+        while time.monotonic() < end:
+            highest = max(highest, self.settled(name))
+            time.sleep(0.002)
+        return highest
+
     def total(self) -> int:
         """The sum of the limits as they were at one moment: two equal rounds in a row."""
         before = [self.settled(name) for name in NAMES]
@@ -326,7 +334,7 @@ def test_without_a_controller_limits_hold_and_with_one_they_move_again(scene: Sc
     scene.pair.stop("controller", signal.SIGKILL)
     scene.groups["b"].busy()
     time.sleep(1)
-    assert scene.milli("b") == 50
+    assert scene.highest("b") == 50
     with pytest.raises(QueryError):
         scene.pair.ask("status")
     scene.pair.start("controller")

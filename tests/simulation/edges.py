@@ -23,6 +23,7 @@ import psutil
 import escra_agent.app
 import escra_agent.dialing
 import escra_agent.guarding
+import escra_agent.keeper
 import escra_agent.lookout
 import escra_agent.memorykeeper
 import escra_agent.memorymarks
@@ -297,13 +298,14 @@ def install() -> None:
         _replace(app, on_signals=_no_signals, ready=lambda: None, status=lambda text: None, Watchdog=_Quiet)
     _replace(
         escra_agent.app,
-        # Looked at every 2 ms in production, which here would be most of the work.
+        # A millisecond in production, which here would be most of the work.
         BOUNDARY_POLL_S=0.02,
         Hierarchy=SimpleNamespace(detect=_detect),
         OriginalsStore=_Originals,
         BOOT_ID=_BootId(),
         Promptness=_Unhurried,
     )
+    _replace(escra_agent.keeper, BOUNDARY_POLL_S=0.02)
     _replace(escra_agent.lookout, LEAST_S=0.02)
     _replace(escra_agent.originals, write_atomically=_write_atomically)
     _replace(escra_agent.standing, write_atomically=_write_atomically)
