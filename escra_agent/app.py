@@ -19,7 +19,8 @@ from escra_agent.link import Link, Order
 from escra_agent.lookout import Lookout
 from escra_agent.memorycut import Cutter
 from escra_agent.memorykeeper import MemoryKeeper
-from escra_agent.originals import BOOT_ID, OriginalsStore, disarm_all
+from escra_agent.originals import BOOT_ID, OriginalsStore, complete_all, disarm_all
+from escra_agent.parts import Parts
 from escra_agent.promptness import Promptness
 from escra_agent.resting import Resting
 from escra_agent.roster import Roster
@@ -95,7 +96,9 @@ class Agent:
             caps=_host_caps(config),
             observing=config.mode == "observe",
         )
-        self._keeper = Keeper(self._roster, self._send)
+        self._boot_id = BOOT_ID.read_text().strip()
+        self._parts = Parts(config.parts_path, self._boot_id)
+        self._keeper = Keeper(self._roster, self._send, self._parts)
         self._boundary_wanted = asyncio.Event()
         self._lookout = Lookout(self._roster, self._keeper, self._boundary_wanted.set, lending=config.lending)
         self._memory = MemoryKeeper(self._roster, self._cutter, self._send)
@@ -104,7 +107,6 @@ class Agent:
         self._roster.original_behind = self._units.original_behind
         self._all_found = asyncio.Event()
         self._cgroups = CgroupSource(self._roster, self._hierarchy)
-        self._boot_id = BOOT_ID.read_text().strip()
         self._standing = StandingFile(config.state_path / "standing.json", self._boot_id)
         credentials = Credentials(config.tls, server=False) if config.tls else None
         self._link = Link(
@@ -133,6 +135,9 @@ class Agent:
             log.warning("original limits", reason=line)
         for line in disarm_all(self._store, self._hierarchy):
             log.warning("OOM killer still off", reason=line)
+        for line in complete_all(self._store, self._hierarchy, self._parts.found()):
+            log.warning("less than its limit is in force", reason=line)
+        self._parts.begin()
         if self._standing.trouble:
             log.warning("leadership", reason=self._standing.trouble)
         self._memory.start()
@@ -165,6 +170,7 @@ class Agent:
                 await self._roster.restore_everything()
             self._roster.close()
             self._resting.close()
+            self._parts.close()
 
     def totals(self) -> Heartbeat:
         return Heartbeat(
@@ -199,6 +205,7 @@ class Agent:
                 self._lookout_wanted.set()
             self._keeper.brisk = []
             for tracked in gone:
+                self._parts.clear(tracked.key)
                 await self._roster.detach(tracked)
             self._watchdog.ping(now)
             if self._ticker.count % 10 == 0:

@@ -112,6 +112,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.state_path / "originals.json"
 
     @property
+    def parts_path(self) -> Path:
+        return self.state_path / "parts"
+
+    @property
     def lock_path(self) -> Path:
         """Held by the agent that runs: one per host."""
         return self.state_path / "lock"

@@ -10,7 +10,8 @@ import click
 from escra_agent.app import Agent
 from escra_agent.config import DEFAULT_PATH, AgentConfig, load_config
 from escra_agent.hierarchy import Hierarchy
-from escra_agent.originals import OriginalsStore, disarm_all, restore_all
+from escra_agent.originals import OriginalsStore, complete_all, disarm_all, restore_all
+from escra_agent.parts import Parts
 from escra_agent.unitfiles import UnitFiles
 from escra_agent.unitfollower import remove_all
 from escra_common import __version__, command
@@ -80,13 +81,17 @@ def restore(path: Path) -> None:
 @main.command(epilog=examples("escra-agent disarm"))
 @command.config_option(DEFAULT_PATH)
 def disarm(path: Path) -> None:
-    """Let no task wait for an agent that is not there.
+    """Let nothing wait for an agent that is not there.
 
     On cgroup v1 the agent keeps the kernel from killing what is out of memory.  This gives the OOM killer
-    back its work; the unit does it after every end of the agent.
+    back its work; and whoever had but what was left of a period has its whole CPU limit, where no agent runs.
+    The unit does it after every end of the agent.
     """
     with _known(path) as (store, hierarchy):
         failures = disarm_all(store, hierarchy)
+        config = load_config(path)
+        if Lock(config.lock_path).try_acquire():
+            failures += complete_all(store, hierarchy, Parts(config.parts_path, store.boot_id).found())
     for line in failures:
         click.echo(line, err=True)
     sys.exit(bool(failures))

@@ -37,7 +37,7 @@ class Gate:
         """Bounds are for the quota; the host's total counts the burst, too, as the controller does (K8)."""
         if not tracked.pace.take(now):
             return TOO_FAST
-        present = tracked.plan.wanted or tracked.last.limit
+        present = tracked.plan.stands_for or tracked.last.limit
         quota = (
             None if present.quota_usec is None else quota_millicores(present.quota_usec, present.period_usec)
         )

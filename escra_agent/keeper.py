@@ -10,6 +10,7 @@ import structlog
 from escra_agent.caps import NOT_OURS
 from escra_agent.cgroupfs import Counters, describe, write_rank
 from escra_agent.errors import CgroupGone
+from escra_agent.parts import Part, Parts
 from escra_agent.quotas import told_apart
 from escra_agent.roster import Roster
 from escra_agent.tracked import Tracked
@@ -48,11 +49,15 @@ PER_CONTAINER_S = 0.0001
 
 
 class Keeper:
-    """``send`` takes messages for the controller.  Everything here is short and does not wait."""
+    """``send`` takes messages for the controller, ``parts`` notes for the next agent.
 
-    def __init__(self, roster: Roster, send: Callable[[Message], None]) -> None:
+    Everything here is short and does not wait.
+    """
+
+    def __init__(self, roster: Roster, send: Callable[[Message], None], parts: Parts | None = None) -> None:
         self._roster = roster
         self._send = send
+        self._parts = parts
         self._seldom = Seldom(TROUBLE_EVERY_S)
         self.gone: list[Tracked] = []
         self.brisk: list[Tracked] = []
@@ -227,7 +232,7 @@ class Keeper:
             tracked.plan.refuse(order)
             self._tidy(tracked)
             gate.say(tracked, refusal)
-            in_force = tracked.plan.wanted or tracked.last.limit
+            in_force = tracked.plan.stands_for or tracked.last.limit
             self._send(Applied([Ack(tracked.key, order.rev, in_force, refusal.text[:1000])]))
             return None
         plan, headroom_milli = tracked.plan, gate.headroom_milli(tracked, order)
@@ -268,9 +273,14 @@ class Keeper:
 
     def write(self, tracked: Tracked, limit: CpuLimit) -> CpuLimit:
         """Put ``limit`` in force and acknowledge nothing; what the kernel held then.  Raises EscraError."""
-        before = tracked.cgroup.writes
-        in_force = tracked.cgroup.write_limit(told_apart(limit, tracked.original))
+        before, whole = tracked.cgroup.writes, tracked.plan.whole
+        left = told_apart(limit, tracked.original)
+        if self._parts is not None and whole is not None:
+            self._parts.note(tracked.key, Part(left, told_apart(whole, tracked.original)))
+        in_force = tracked.cgroup.write_limit(left)
         tracked.plan.wrote(in_force)
+        if self._parts is not None and whole is None:
+            self._parts.clear(tracked.key)
         written = tracked.cgroup.writes - before
         self.writes += written
         self.refill_usec += written * (in_force.quota_usec or 0)

@@ -18,6 +18,7 @@ from escra_agent.errors import CgroupGone
 from escra_agent.hierarchy import Hierarchy
 from escra_agent.memorycut import give_back, stand_down
 from escra_agent.memorygroup import describe_memory
+from escra_agent.parts import Part
 from escra_common.atomicfile import write_atomically
 from escra_common.errors import EscraError
 from escra_common.messages import CpuLimit, MemoryLimit
@@ -167,6 +168,40 @@ def disarm_all(store: OriginalsStore, hierarchy: Hierarchy) -> list[str]:
             continue
         except EscraError as error:
             failures.append(str(error))
+    return failures
+
+
+def complete_all(store: OriginalsStore, hierarchy: Hierarchy, parts: Mapping[int, Part]) -> list[str]:
+    """Write whole limits where a killed agent left but what one had of a period; what failed, for people.
+
+    Where the kernel holds something else by now, it stays.
+    """
+    failures = []
+    opened: list[tuple[Part, Cgroup]] = []
+    for original in store.all():
+        if (part := parts.get(original.key)) is None:
+            continue
+        try:
+            cgroup, held = _reopen(original, hierarchy)
+        except CgroupGone:
+            continue
+        except EscraError as error:
+            failures.append(str(error))
+            continue
+        if held == part.left:
+            opened.append((part, cgroup))
+        else:
+            cgroup.close()
+    opened.sort(key=lambda item: write_rank(item[0].left, item[0].whole, item[1].depth))
+    for part, cgroup in opened:
+        try:
+            cgroup.write_limit(part.whole)
+        except CgroupGone:
+            pass
+        except EscraError as error:
+            failures.append(str(error))
+        finally:
+            cgroup.close()
     return failures
 
 

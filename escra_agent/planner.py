@@ -85,6 +85,11 @@ class Plan:
         return self._rest_of or self.wanted
 
     @property
+    def whole(self) -> CpuLimit | None:
+        """What belongs in the place of the limit that is to be written now, when this period is over."""
+        return None if self.waiting is None else self._rest_of
+
+    @property
     def under_way(self) -> bool:
         """Whether there is an order of which nothing is in force yet."""
         return self.waiting is not None and self.waiting.limit != self.stands_for

@@ -12,6 +12,7 @@ from escra_agent.keeper import Keeper
 from escra_agent.labels import Labels
 from escra_agent.memorycut import Cutter
 from escra_agent.originals import OriginalsStore
+from escra_agent.parts import Parts
 from escra_agent.roster import Roster
 from escra_agent.tracked import Candidate
 from escra_common.messages import Applied, CpuLimit, CpuOrder, Message, Samples, SetLimits
@@ -28,14 +29,16 @@ def folder_like_a_cgroup(tree: Path, name: str) -> Path:
     return folder
 
 
-def keeper_of(tree: Path, names: list[str], labels: Labels = SHOP) -> tuple[Keeper, Roster, list[Message]]:
+def keeper_of(
+    tree: Path, names: list[str], labels: Labels = SHOP, parts: Parts | None = None
+) -> tuple[Keeper, Roster, list[Message]]:
     said: list[Message] = []
     hierarchy = Hierarchy("v2", {}, str(tree))
     roster = Roster(hierarchy, OriginalsStore(tree / "originals.json", "boot"), said.append, Cutter())
     candidates = [Candidate(n, n, lambda n=n: hierarchy.open(n), labels) for n in names]  # type: ignore[misc]
     asyncio.run(roster.attach(candidates))
     said.clear()
-    return Keeper(roster, said.append), roster, said
+    return Keeper(roster, said.append, parts), roster, said
 
 
 def test_an_order_for_a_cgroup_with_strange_files_is_refused_alone(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Quota of a period that nobody would use goes to who runs dry, on the real kernel."""
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmarks.pair import running_pair
+from benchmarks.pair import Pair, running_pair
 from escra_agent.cgroupfs import Cgroup
 from escra_agent.hierarchy import Hierarchy
+from escra_common.messages import CpuLimit
 from tests.kernel_cgroups import throwaway
 
 pytestmark = pytest.mark.kernel
@@ -21,7 +25,7 @@ WINDOW_S, STEP_S = 1.0, 0.005
 
 
 @contextmanager
-def two(hierarchy: Hierarchy, agent: str, of_busy: str = "") -> Iterator[list[Cgroup]]:
+def two(hierarchy: Hierarchy, agent: str, of_busy: str = "") -> Iterator[tuple[Pair, list[Cgroup]]]:
     """One that would use a whole core, one that uses some hundredths, each at half of Ω."""
     with throwaway(hierarchy) as busy, throwaway(hierarchy) as calm:
         entries = "".join(
@@ -35,7 +39,7 @@ def two(hierarchy: Hierarchy, agent: str, of_busy: str = "") -> Iterator[list[Cg
             opened = [busy.open(), calm.open()]
             time.sleep(1.0)
             try:
-                yield opened
+                yield pair, opened
             finally:
                 for group in opened:
                     group.close()
@@ -71,20 +75,45 @@ def watched(groups: list[Cgroup], seconds: float) -> Seen:
 
 
 def test_who_runs_dry_uses_what_others_leave_and_the_sum_stays(hierarchy: Hierarchy) -> None:
-    with two(hierarchy, "") as groups:
+    with two(hierarchy, "") as (_, groups):
         seen = watched(groups, 5.0)
         assert seen.used[0] > 1.3 * OMEGA / 2, seen
         assert seen.limits <= OMEGA + 1e-9, seen
         assert seen.window <= 1.02 * OMEGA, seen
 
 
+@pytest.mark.parametrize("by", ["disarm", "the next agent"])
+def test_what_a_killed_agent_had_lent_is_made_whole(hierarchy: Hierarchy, by: str) -> None:
+    with two(hierarchy, "") as (pair, groups):
+        whole = [CpuLimit(round(OMEGA / 2 * 100_000), 100_000)] * 2
+        end = time.monotonic() + 20
+        while True:
+            # A loan is over within a period: the kill comes when one was seen, and mostly in time.
+            while groups[1].read_limit() == whole[1]:
+                assert time.monotonic() < end, "nobody lends"
+            pair.stop("agent", signal.SIGKILL)
+            if groups[1].read_limit() != whole[1]:
+                break
+            pair.start("agent")
+            pair.wait_managed("busy", "calm")
+        if by == "disarm":
+            command = [sys.executable, "-m", "escra_agent.daemon", "disarm", "--config", "agent.toml"]
+            subprocess.run(command, cwd=pair.folder, check=True)
+            assert [group.read_limit() for group in groups] == whole
+        else:
+            pair.start("agent")
+            pair.wait_managed("busy", "calm")
+            in_force = {row["name"]: row["cpu"]["limit_cores"] for row in pair.rows().values()}
+            assert in_force == {"busy": OMEGA / 2, "calm": OMEGA / 2}
+
+
 def test_without_lending_each_has_its_own(hierarchy: Hierarchy) -> None:
-    with two(hierarchy, "lending = false\n") as groups:
+    with two(hierarchy, "lending = false\n") as (_, groups):
         seen = watched(groups, 3.0)
         assert seen.used[0] < 1.05 * OMEGA / 2, seen
 
 
 def test_nobody_gets_above_his_ceiling_by_it(hierarchy: Hierarchy) -> None:
-    with two(hierarchy, "", f"cpu_max = {0.6 * OMEGA}\n") as groups:
+    with two(hierarchy, "", f"cpu_max = {0.6 * OMEGA}\n") as (_, groups):
         seen = watched(groups, 3.0)
         assert seen.used[0] < 1.02 * 0.6 * OMEGA, seen

@@ -36,6 +36,7 @@ import escra_controller.leadership
 import escra_controller.store
 from escra_agent.docker import DockerEvent
 from escra_agent.originals import OriginalsStore
+from escra_agent.parts import Part, Parts
 from escra_common.configfile import Address
 from tests.simulation import cgroups, statedisk
 from tests.simulation.cgroups import SimulatedEpoll, SimulatedGuard, SimulatedHierarchy, SimulatedNotices
@@ -173,6 +174,28 @@ class _Originals(OriginalsStore):
         self.path = path  # type: ignore[assignment]
 
 
+class _Parts(Parts):
+    """In a file that outlives the agent; ``Machine.parts`` does."""
+
+    def __init__(self, path: Folder, boot_id: str) -> None:
+        self._machine = machine()
+
+    def found(self) -> dict[int, Part]:
+        return dict(self._machine.parts)
+
+    def begin(self) -> None:
+        self._machine.parts.clear()
+
+    def note(self, key: int, part: Part) -> None:
+        self._machine.parts[key] = part
+
+    def clear(self, key: int) -> None:
+        self._machine.parts.pop(key, None)
+
+    def close(self) -> None:
+        pass
+
+
 def _write_atomically(path: Folder, body: bytes) -> None:
     if machine().disk_full:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -302,6 +325,7 @@ def install() -> None:
         BOUNDARY_POLL_S=0.02,
         Hierarchy=SimpleNamespace(detect=_detect),
         OriginalsStore=_Originals,
+        Parts=_Parts,
         BOOT_ID=_BootId(),
         Promptness=_Unhurried,
     )

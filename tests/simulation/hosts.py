@@ -8,6 +8,7 @@ from typing import Protocol
 from escra_agent.app import Agent
 from escra_agent.config import AgentConfig, SystemdConfig
 from escra_agent.docker import Changed, DockerContainer, DockerEvent, Started, Stopped, Synced
+from escra_agent.parts import Part
 from escra_common.configfile import Address, Addresses, AddressOrOff
 from escra_common.messages import CpuLimit, MemoryLimit
 from escra_common.units import Cpu, Size
@@ -120,6 +121,7 @@ class Machine(Host):
         self.disk: dict[str, bytes] = {}
         self.disk_full = False
         self.groups: dict[int, Group] = {}
+        self.parts: dict[int, Part] = {}
         self.daemon: Agent | None = None
         self._addresses = [Address(f"{each}:{PORT}") for each in controllers]
         self._containers: dict[str, DockerContainer] = {}
@@ -165,6 +167,7 @@ class Machine(Host):
         for group in list(self.groups.values()):
             group.end()
         self.groups.clear()
+        self.parts.clear()
         self._containers.clear()
 
     def boot(self) -> None:
