@@ -39,6 +39,9 @@ SELDOM_USEC = 2_000
 KEPT_SHARE = 0.1
 # And who takes gets so many times what it would use: another alarm within the period costs more.
 MORE = 1.25
+# After a loan what was used too much is taken off the next periods, when it is more than this.
+LEAST_DEBT_USEC, LEAST_DEBT_SHARE = 500, 0.05
+MOST_REPAYMENTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,11 @@ class Plan:
             waiting = Waiting(limit, counters.nr_periods, counters.usage_usec, now, ceiling)
             self._wait(waiting)
             return self._rest(waiting, used)
-        return self._whole(limit, counters, Used(0, 0) if idle else used)
+        if idle:
+            # What was lent in this period is handed out once more.
+            used = Used(0, max(0, -self._use.moved_usec))
+        self.waiting, self._use.moved_usec = None, 0
+        return self._whole(limit, counters, used)
 
     def stays(self, order: CpuOrder, headroom_milli: int = 0) -> bool:
         """Whether it asks for the limit that is in force: then it is taken, and nothing is to be written."""
@@ -174,8 +181,9 @@ class Plan:
         left_usec = ends_usec - counters.time_usec if ends_usec else held.period_usec
         if left_usec <= 0:
             return 0
-        expected = max(rate, self._use.lately) * left_usec + self._use.owed_usec
-        return max(0, int((1 - KEPT_SHARE) * held.quota_usec - used.at_most - expected))
+        expected = max(rate, self._use.lately) * left_usec
+        kept = max(KEPT_SHARE * held.quota_usec + expected, MIN_QUOTA_USEC)
+        return max(0, int(held.quota_usec - used.at_most - self._use.owed_usec - kept))
 
     def lacks_usec(self, counters: Counters, rate: float, most_usec: float) -> int:
         """What it would use of this period beyond what it has, at ``rate`` (cores) or as lately.
@@ -207,7 +215,7 @@ class Plan:
         use.moved_usec += usec
         used = use.saw(counters, held)
         assert used is not None
-        left = held.quota_usec - used.at_most - (use.owed_usec if usec > 0 else 0)
+        left = held.quota_usec - used.at_most - use.owed_usec
         if usec > 0 and left < MIN_QUOTA_USEC:
             use.moved_usec -= usec
             return None
@@ -259,6 +267,8 @@ class Plan:
     ) -> CpuLimit | None:
         """The whole limit, or else a part of it until the next boundary, or nothing."""
         assert used is not None  # a period was seen to begin just now
+        if waiting.lent:
+            return self._after_loan(waiting, counters, used, now)
         tried = waiting.tried + 1
         late_usec = LATE_USEC if waiting.ceiling else 2 * LATE_USEC
         late = used.at_most > worth(waiting.limit, late_usec, LATE_SHARE) and tried < MOST_BOUNDARIES
@@ -270,9 +280,29 @@ class Plan:
         # What was the rest of a period is too little for a whole one.
         if part is None and (not late or self._rest_of is not None):
             return self._whole(waiting.limit, counters, used)
+        self._wait_on(waiting, counters, now, tried)
+        return part
+
+    def _after_loan(self, waiting: Waiting, counters: Counters, used: Used, now: float) -> CpuLimit | None:
+        """The whole limit, once nothing is owed any more.
+
+        A write forgives what was used too much, up to a timer tick on each processor, which of a small quota
+        is much.  So until then it has a limit less what it owes; or, where that is little, what is in force
+        already, of which the kernel takes it off itself.
+        """
+        limit, tried = waiting.limit, waiting.tried + 1
+        assert limit.quota_usec is not None
+        late = used.at_most > worth(limit, LATE_USEC, LATE_SHARE)
+        debt = self._use.owed_usec + (used.at_most if late else 0)
+        if debt <= worth(limit, LEAST_DEBT_USEC, LEAST_DEBT_SHARE) or tried == MOST_REPAYMENTS:
+            return self._whole(limit, counters, used)
+        self._wait_on(waiting, counters, now, tried)
+        left = limit.quota_usec - debt
+        return self._part(limit, left) if left >= max(MIN_QUOTA_USEC, limit.quota_usec // 2) else None
+
+    def _wait_on(self, waiting: Waiting, counters: Counters, now: float, tried: int) -> None:
         nr_periods, usage_usec = counters.nr_periods, counters.usage_usec
         self._wait(replace(waiting, nr_periods=nr_periods, usage_usec=usage_usec, since=now, tried=tried))
-        return part
 
     def _whole(self, limit: CpuLimit, counters: Counters, used: Used | None) -> CpuLimit:
         # What a write that nobody ordered lets through is owed, and comes off the next loan.

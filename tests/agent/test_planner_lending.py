@@ -94,7 +94,48 @@ def test_who_takes_may_use_what_others_gave_beside_its_own() -> None:
     again = plan.lacks_usec(now, 1.0, EVERYTHING)
     assert again == pytest.approx(73_000 + 1.25 * 35_000 - 80_000, abs=2_000)
     assert write(plan, plan.move(20_000, now, 1.065)) == CpuLimit(50_000 + 50_000 - 73_000, 100_000)
-    assert write(plan, plan.due(reading(1101, 90), 1.101)) == LIMIT
+    plan.saw(reading(1099, 90))
+    assert write(plan, plan.due(reading(1101, 91), 1.101)) == LIMIT
+
+
+def test_what_was_used_beyond_a_loan_is_taken_off_the_next_periods() -> None:
+    """What is written forgives it."""
+    plan, now = plan_at(1040, 48)
+    write(plan, plan.move(10_000, now, 1.04))
+    plan.saw(reading(1099, 64))
+    assert write(plan, plan.due(reading(1101, 64), 1.101)) == CpuLimit(46_000, 100_000)
+    assert plan.stands_for == LIMIT
+    assert plan.due(reading(1199, 111), 1.199) is None
+    assert write(plan, plan.due(reading(1201, 111), 1.201)) == LIMIT
+    assert plan.due(reading(1301, 140), 1.301) is None
+
+
+def test_who_owes_much_keeps_what_it_has_until_the_kernel_has_taken_it_back() -> None:
+    plan, now = plan_at(1040, 48)
+    write(plan, plan.move(10_000, now, 1.04))
+    plan.saw(reading(1099, 90))
+    assert plan.due(reading(1101, 90), 1.101) is None, "of 12 ms the kernel takes"
+    plan.saw(reading(1199, 90))
+    assert write(plan, plan.due(reading(1201, 90), 1.201)) == LIMIT
+
+
+def test_what_a_lender_used_beyond_its_rest_is_taken_off_as_well() -> None:
+    plan, now = plan_at(1040, 4)
+    write(plan, plan.move(-40_000, now, 1.04))
+    plan.saw(reading(1099, 14))
+    assert write(plan, plan.due(reading(1101, 14), 1.101)) == CpuLimit(46_000, 100_000)
+
+
+def test_who_lends_keeps_what_a_quota_is_at_least() -> None:
+    plan, now = plan_at(1040, 1, CpuLimit(3_000, 100_000))
+    assert plan.spare_usec(now, rate=0.0) <= 1_000
+
+
+def test_what_was_lent_is_told_when_an_order_gives_it_back() -> None:
+    plan, now = plan_at(1040, 4)
+    write(plan, plan.move(-20_000, now, 1.04))
+    assert write(plan, plan.take(CpuOrder(1, 1, 400), now, 1.05, idle=True)) == CpuLimit(40_000, 100_000)
+    assert plan.extra_usec == 20_000
 
 
 def test_who_may_not_use_more_takes_no_more() -> None:
