@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from escra_agent.counters import Counters
 from escra_agent.perioduse import TIMER_LATE_USEC, Period, PeriodUse, Used
-from escra_agent.quotas import extra_usec, left_usec, ordered, same_share, told_apart, worth
+from escra_agent.quotas import LEAST_REST_USEC, extra_usec, left_usec, ordered, same_share, told_apart, worth
 from escra_common.messages import CpuLimit, CpuOrder
 from escra_common.units import MIN_QUOTA_USEC, quota_millicores
 
@@ -40,7 +40,7 @@ KEPT_SHARE = 0.1
 # And who takes gets so many times what it would use: another alarm within the period costs more.
 MORE = 1.25
 # After a loan what was used too much is taken off the next periods, when it is more than this.
-LEAST_DEBT_USEC, LEAST_DEBT_SHARE = 500, 0.05
+LEAST_DEBT_USEC, LEAST_DEBT_SHARE = 500, 0.1
 MOST_REPAYMENTS = 10
 
 
@@ -298,7 +298,7 @@ class Plan:
             return self._whole(limit, counters, used)
         self._wait_on(waiting, counters, now, tried)
         left = limit.quota_usec - debt
-        return self._part(limit, left) if left >= max(MIN_QUOTA_USEC, limit.quota_usec // 2) else None
+        return self._part(limit, left) if left >= max(LEAST_REST_USEC, limit.quota_usec // 4) else None
 
     def _wait_on(self, waiting: Waiting, counters: Counters, now: float, tried: int) -> None:
         nr_periods, usage_usec = counters.nr_periods, counters.usage_usec

@@ -102,8 +102,8 @@ def test_what_was_used_beyond_a_loan_is_taken_off_the_next_periods() -> None:
     """What is written forgives it."""
     plan, now = plan_at(1040, 48)
     write(plan, plan.move(10_000, now, 1.04))
-    plan.saw(reading(1099, 64))
-    assert write(plan, plan.due(reading(1101, 64), 1.101)) == CpuLimit(46_000, 100_000)
+    plan.saw(reading(1099, 68))
+    assert write(plan, plan.due(reading(1101, 68), 1.101)) == CpuLimit(42_000, 100_000)
     assert plan.stands_for == LIMIT
     assert plan.due(reading(1199, 111), 1.199) is None
     assert write(plan, plan.due(reading(1201, 111), 1.201)) == LIMIT
@@ -113,17 +113,17 @@ def test_what_was_used_beyond_a_loan_is_taken_off_the_next_periods() -> None:
 def test_who_owes_much_keeps_what_it_has_until_the_kernel_has_taken_it_back() -> None:
     plan, now = plan_at(1040, 48)
     write(plan, plan.move(10_000, now, 1.04))
-    plan.saw(reading(1099, 90))
-    assert plan.due(reading(1101, 90), 1.101) is None, "of 12 ms the kernel takes"
-    plan.saw(reading(1199, 90))
-    assert write(plan, plan.due(reading(1201, 90), 1.201)) == LIMIT
+    plan.saw(reading(1099, 100))
+    assert plan.due(reading(1101, 100), 1.101) is None, "of 12 ms the kernel takes"
+    plan.saw(reading(1199, 100))
+    assert write(plan, plan.due(reading(1201, 100), 1.201)) == LIMIT
 
 
 def test_what_a_lender_used_beyond_its_rest_is_taken_off_as_well() -> None:
     plan, now = plan_at(1040, 4)
     write(plan, plan.move(-40_000, now, 1.04))
-    plan.saw(reading(1099, 14))
-    assert write(plan, plan.due(reading(1101, 14), 1.101)) == CpuLimit(46_000, 100_000)
+    plan.saw(reading(1099, 18))
+    assert write(plan, plan.due(reading(1101, 18), 1.101)) == CpuLimit(42_000, 100_000)
 
 
 def test_who_lends_keeps_what_a_quota_is_at_least() -> None:
