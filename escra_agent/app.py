@@ -291,7 +291,7 @@ class Agent:
 
     def _snapshot(self) -> Iterable[Container]:
         for tracked in self._roster.tracked.values():
-            self._keeper.new_controller(tracked)
+            tracked.new_controller()
             yield tracked.describe()
 
     async def _obey(self, order: Order) -> None:

@@ -230,7 +230,6 @@ class Keeper:
             return None
         if order.rev > tracked.plan.rev and (refusal := gate.cpu(tracked, order, now)) is not None:
             tracked.plan.refuse(order)
-            self._tidy(tracked)
             gate.say(tracked, refusal)
             in_force = tracked.plan.stands_for or tracked.last.limit
             self._send(Applied([Ack(tracked.key, order.rev, in_force, refusal.text[:1000])]))
@@ -259,12 +258,6 @@ class Keeper:
                 acks.append(self._refusal(tracked, error))
         for start in range(0, len(acks), MAX_ITEMS):
             self._send(Applied(acks[start : start + MAX_ITEMS]))
-
-    def new_controller(self, tracked: Tracked) -> None:
-        """Another connection: see Tracked."""
-        tracked.new_controller()
-        with suppress(EscraError):  # the tick speaks of it
-            self._tidy(tracked)
 
     def _tidy(self, tracked: Tracked) -> None:
         """The rest of a period is no limit for the next one, whatever became of the order."""

@@ -106,13 +106,23 @@ class Plan:
         return self._use.period(counters)
 
     def new_controller(self) -> None:
-        """Another connection, another order book: what was still waiting is void."""
-        self.waiting = self.reserve = None
+        """Another connection, another order book: orders that were still waiting are void."""
+        self._void()
         self.rev = self.obeyed_rev = 0
 
     def left_over(self) -> CpuLimit | None:
         """What to write when the rest of a period is in force and nothing waits any more for its end."""
         return self._rest_of if self.waiting is None else None
+
+    def _void(self) -> None:
+        """Carry out no order that waits.  The rest of a period is made whole at its end all the same, and
+        not before: that would hand out once more what was used of it.
+        """
+        self.reserve, waiting = None, self.waiting
+        if waiting is not None and self._rest_of is not None:
+            self.waiting = replace(waiting, limit=self._rest_of, ceiling=False, lent=True)
+        else:
+            self.waiting = None
 
     def take(
         self,
@@ -231,7 +241,7 @@ class Plan:
         if order.rev <= self.rev:
             return False
         self.rev = order.rev
-        self.waiting = self.reserve = None
+        self._void()
         return True
 
     def _keep(self, order: CpuOrder, headroom_milli: int) -> None:

@@ -106,6 +106,7 @@ def test_what_is_left_to_a_lender_lets_no_order_below_its_floor(tmp_path: Path) 
     calm = place.named("calm")
     place.keeper.obey(SetLimits([CpuOrder(calm.key, 2, 300, 0, aligned=True)]))
     assert calm.plan.stands_for == CpuLimit(50_000, 100_000)
+    place.period_ends()
     assert place.quotas_usec[1] == 50_000
     place.roster.close()
 

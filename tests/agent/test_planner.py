@@ -231,9 +231,8 @@ def test_nor_when_the_order_is_void() -> None:
     given = write(plan, plan.take(order(1, 250, aligned=True), now, 10.0, idle=False))
     assert plan.take(order(2, 150, aligned=True), counters(7, 112_000, given), 10.01, idle=False) is None
     plan.new_controller()
-    assert plan.left_over() == CpuLimit(25_000, 100_000), "which was acknowledged; the other was not"
-    write(plan, plan.left_over())
-    assert plan.left_over() is None
+    assert write(plan, plan.due(counters(8, 112_000, given), 10.05)) == CpuLimit(25_000, 100_000)
+    assert plan.due(counters(9, 112_000, given), 10.15) is None, "the other order was not acknowledged"
     assert plan.wanted == CpuLimit(25_000, 100_000)
 
 

@@ -171,8 +171,11 @@ def test_what_was_used_of_a_loan_is_not_owed() -> None:
     assert write(plan, plan.move(30_000, now, 1.14)) == CpuLimit(50_000 + 30_000 - 48_000, 100_000)
 
 
-def test_another_connection_ends_it() -> None:
+def test_over_another_connection_it_ends_with_its_period() -> None:
+    """Sooner its whole quota would be handed out beside what was lent of it."""
     plan, now = plan_at(1040, 4)
     write(plan, plan.move(-20_000, now, 1.04))
     plan.new_controller()
-    assert write(plan, plan.left_over()) == LIMIT
+    assert plan.left_over() is None
+    plan.saw(reading(1099, 5))
+    assert write(plan, plan.due(reading(1101, 5), 1.101)) == LIMIT
