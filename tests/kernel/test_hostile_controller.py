@@ -76,7 +76,9 @@ def scene(hierarchy: Hierarchy) -> Iterator[Scene]:
             f'[[cgroup]]\npath = "{group.path}"\napp = "shop"\nname = "{name}"\n'
             for name, group in groups.items()
         )
-        pair.write_config("agent", f"[docker]\nenabled = false\n{CAPS}{entries}cpu_max = 0.8\n")
+        pair.write_config(
+            "agent", f"lending = false\n[docker]\nenabled = false\n{CAPS}{entries}cpu_max = 0.8\n"
+        )
         pair.start("agent")
         controller.meet(*NAMES)
         yield Scene(groups, pair, controller)

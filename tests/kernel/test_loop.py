@@ -83,10 +83,13 @@ while True:
 
 
 def test_a_limit_over_steady_work_stays_where_it_is(scene: Scene) -> None:
-    # Each minute it would try whether a level that once throttled does by now.
+    # Each minute it would try whether a level that once throttled does by now; and who borrows of the other
+    # is not throttled, and does not learn.
     scene.pair.stop("controller")
+    scene.pair.stop("agent")
     scene.pair.write_config("controller", CONTROLLER + "[policy]\nremember_s = 600\n")
-    scene.pair.start("controller")
+    scene.pair.write_config("agent", "lending = false\n" + scene.agent_toml(*NAMES))
+    scene.pair.start()
     scene.pair.wait_managed(*NAMES)
     scene.groups["b"].start(sys.executable, "-c", WORKER)
     stretches: list[list[int]] = [[]]
