@@ -161,7 +161,7 @@ class Agent:
         finally:
             self._promptness.close()
             self._link.close()
-            self._keeper.finish()
+            await self._keeper.finish()
             self._memory.close()
             await self._cutter.close()
             restore = self._config.fallback.on_stop == "restore"

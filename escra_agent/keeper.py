@@ -1,6 +1,7 @@
 """The work of each tick: read every container, repair what others wrote, report what matters;
 and the orders that come back."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -46,12 +47,14 @@ NEAR_CEILING = 0.9
 # their cost has a bound.
 BOUNDARY_POLL_S = 0.001
 PER_CONTAINER_S = 0.0001
+# An agent that ends waits so long for the periods under way: the usual one and a late timer.
+FINISH_S = 0.12
 
 
 class Keeper:
     """``send`` takes messages for the controller, ``parts`` notes for the next agent.
 
-    Everything here is short and does not wait.
+    Everything here is short, and only ``release`` and ``finish`` wait.
     """
 
     def __init__(self, roster: Roster, send: Callable[[Message], None], parts: Parts | None = None) -> None:
@@ -204,8 +207,15 @@ class Keeper:
             ack = MemoryAck(order.key, order.rev, memory.last.limit, needed, error[:1000])
             self._send(MemoryApplied([ack]))
 
-    def finish(self) -> None:
-        """Nobody will look for the ends of periods: whole limits are to stay, not what is left of one."""
+    async def finish(self) -> None:
+        """Nobody will look for the ends of periods: whole limits are to stay, not what is left of one.
+
+        Where the end comes soon it is waited for: what was used before the write is handed out again (K3).
+        """
+        end, wait_s = time.monotonic() + FINISH_S, self.poll_boundaries()
+        while wait_s is not None and time.monotonic() < end:
+            await asyncio.sleep(wait_s)
+            wait_s = self.poll_boundaries()
         for tracked in self._roster.tracked.values():
             tracked.plan.waiting = tracked.plan.reserve = None
             with suppress(EscraError):

@@ -215,11 +215,22 @@ def test_with_an_order_that_failed_its_headroom_is_void(
     roster.close()
 
 
-def test_an_agent_that_ends_leaves_whole_limits_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("period_ends", [True, False])
+def test_an_agent_that_ends_leaves_whole_limits_behind(tmp_path: Path, period_ends: bool) -> None:
+    """At the end of the period, if that comes: else the 48 ms would be handed out again."""
     keeper, roster, _, folder = settled_at(tmp_path, 500, 200)
     stat(folder, 49_000, 7)
     assert alarm(keeper, roster)
     assert (folder / "cpu.max").read_text() == "22000 100000", "48 ms are used of 70"
-    keeper.finish()
+
+    async def end() -> None:
+        ended = asyncio.create_task(keeper.finish())
+        await asyncio.sleep(0.03)
+        assert (folder / "cpu.max").read_text() == "22000 100000"
+        if period_ends:
+            stat(folder, 50_000, 8)
+        await ended
+
+    asyncio.run(end())
     assert (folder / "cpu.max").read_text() == "70000 100000"
     roster.close()
