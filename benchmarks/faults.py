@@ -13,7 +13,8 @@ no limit moved on a host that was not concerned;
 ``use_ratio``, the worst window of 1 s to what Ω allows in it, and ``use_ratio_explained``, the same less
 what the kernel itself allows groups that began late (watcher.py).  ``kernel_alone`` has the same of limits
 that nobody writes, before Escra comes: the kernel charges use in ticks (4 ms at 250 Hz), so a group's window
-holds up to a tick too much, which is little of a large Ω only.  ``--worlds 1`` has the largest.
+holds up to a tick too much, which is little of a large Ω only.  ``--worlds 1`` has the largest.  ``worst`` is
+what the groups did in that window: where one used far more than a tick in one go, the machine stood still.
 
 ``hostile``: see hostile.py.
 """
@@ -83,6 +84,7 @@ class Tally:
             "moving_ms": summary_ms([each.moved_s for each in self.recoveries]),
             "use_ratio": round(max((seen.use_ratio for seen in self.seen), default=0.0), 4),
             "use_ratio_explained": round(max((s.use_ratio_explained for s in self.seen), default=0.0), 4),
+            "worst": max(self.seen, key=lambda seen: seen.use_ratio, default=Seen()).worst,
             "windows": sum(seen.windows for seen in self.seen),
             "checks": sum(seen.checks for seen in self.seen),
             "torn": sum(seen.torn for seen in self.seen),

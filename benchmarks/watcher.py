@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from benchmarks.kernelfiles import KernelFiles, Limits
 from benchmarks.lateness import Beginnings, late_usec
@@ -37,7 +38,7 @@ class Seen:
     """What one application showed.  Ratios are those of the worst window of 1 s to what Ω allows in it:
     as measured, and less what began late (lateness.py) and what the kernel lets a group keep (K2), on the
     one processor where each group's load runs.  A window begins and ends at readings, so nothing is counted
-    of which it is not known whether it belongs there.
+    of which it is not known whether it belongs there.  ``worst`` is what groups did in that window.
     """
 
     checks: int = 0
@@ -48,6 +49,7 @@ class Seen:
     windows: int = 0
     use_ratio: float = 0.0
     use_ratio_explained: float = 0.0
+    worst: str = ""
     examples: list[str] = field(default_factory=list)
 
 
@@ -165,7 +167,10 @@ class AppWatch:
         self.seen.windows += 1
         used = sum(readings[-2].usage_usec - readings[begin].usage_usec for readings in self._readings)
         ratio = used / 1e6 / WINDOW_S / self.omega.cpu_cores
-        self.seen.use_ratio = max(self.seen.use_ratio, ratio)
+        if ratio > self.seen.use_ratio:
+            self.seen.use_ratio = ratio
+            if ratio > USE_TOLERANCE:
+                self.seen.worst = self._told(begin)
         # Explaining costs time: only what could be the worst is.
         if ratio > max(USE_TOLERANCE, self.seen.use_ratio_explained):
             used -= sum(
@@ -174,6 +179,27 @@ class AppWatch:
             )
             ratio = used / 1e6 / WINDOW_S / self.omega.cpu_cores
         self.seen.use_ratio_explained = max(self.seen.use_ratio_explained, ratio)
+
+    def _told(self, begin: int) -> str:
+        """What each group used from that reading to the last but one, and the most of it in one go.
+
+        The kernel stops who is past a quota at the next tick: more in one go was no limit's doing.
+        """
+        said = []
+        for name, readings in zip(self._names, self._readings, strict=True):
+            window = readings[begin:-1]
+            steps = [(b.usage_usec - a.usage_usec, b.time_usec - a.time_usec) for a, b in pairwise(window)]
+            (most, within), first, last = max(steps), window[0], window[-1]
+            said.append(
+                f"{name} {(last.usage_usec - first.usage_usec) / 1000:.1f} ms in {_periods(first, last)}, "
+                f"at most {most / 1000:.1f} in {within / 1000:.1f} ms"
+            )
+        return f"{time.time():.1f}: {'; '.join(said)}"
+
+
+def _periods(first: Counters, last: Counters) -> str:
+    throttled = last.nr_throttled - first.nr_throttled
+    return f"{last.nr_periods - first.nr_periods} periods, {throttled} throttled"
 
 
 class Watcher:

@@ -100,6 +100,7 @@ def test_the_watcher_sees_what_is_too_much(cgroup: KernelCgroup) -> None:
             seen = watch.take()
             assert seen.violations > 50
             assert seen.use_ratio_explained > 1.1
+            assert "; b 0.0 ms in" in seen.worst, "and who was it?"
             assert watch.moves_at["a"][-1] > watch.moves_at["b"][-1]
     finally:
         watch.close()
