@@ -32,8 +32,8 @@ class Scene:
         return milli
 
     def highest(self, name: str) -> int:
-        """Over two periods: within one its file may say what is left of it."""
-        end, highest = time.monotonic() + 0.2, 0
+        """Over twelve periods: its file may say what is left of one, and less in the ten after a loan."""
+        end, highest = time.monotonic() + 1.2, 0
         while time.monotonic() < end:
             highest = max(highest, self.settled(name))
             time.sleep(0.002)
