@@ -14,7 +14,7 @@ no limit moved on a host that was not concerned;
 what the kernel itself allows groups that began late (watcher.py).  ``kernel_alone`` has the same of limits
 that nobody writes, before Escra comes: the kernel charges use in ticks (4 ms at 250 Hz), so a group's window
 holds up to a tick too much, which is little of a large Ω only.  ``--worlds 1`` has the largest.  ``worst`` is
-what the groups did in that window: where one used far more than a tick in one go, the machine stood still.
+what the groups did in that window: far more than a tick in one go was no limit's doing.
 
 ``hostile``: see hostile.py.
 """
