@@ -15,6 +15,9 @@ what the kernel itself allows groups that began late (watcher.py).  ``kernel_alo
 that nobody writes, before Escra comes: the kernel charges use in ticks (4 ms at 250 Hz), so a group's window
 holds up to a tick too much, which is little of a large Ω only.  ``--worlds 1`` has the largest.  ``worst`` is
 what the groups did in that window: far more than a tick in one go was no limit's doing.
+``use_ratio_running`` is ``use_ratio_explained`` of only those windows in which the machine ran all the time
+(``windows_running``): where it is a guest that its host stops, the kernel charges that time to whoever had
+the processor (stillness.py).
 
 ``hostile``: see hostile.py.
 """
@@ -32,6 +35,7 @@ from typing import Any
 from benchmarks.hostile import HOSTILE, measure_hostile
 from benchmarks.injuries import KINDS, Durations, Kind, docker_kind
 from benchmarks.numbers import summary_ms
+from benchmarks.stillness import Stillness
 from benchmarks.watcher import Seen
 from benchmarks.world import Interrupted, NotRecovered, Plan, Recovery, World, running_world
 from escra_agent.hierarchy import Hierarchy
@@ -86,6 +90,9 @@ class Tally:
             "use_ratio_explained": round(max((s.use_ratio_explained for s in self.seen), default=0.0), 4),
             "worst": max(self.seen, key=lambda seen: seen.use_ratio, default=Seen()).worst,
             "windows": sum(seen.windows for seen in self.seen),
+            "use_ratio_running": round(max((s.use_ratio_running for s in self.seen), default=0.0), 4),
+            "worst_running": max(self.seen, key=lambda s: s.use_ratio_running, default=Seen()).worst_running,
+            "windows_running": sum(seen.windows_running for seen in self.seen),
             "checks": sum(seen.checks for seen in self.seen),
             "torn": sum(seen.torn for seen in self.seen),
             "moves": sum(seen.moves for seen in self.seen),
@@ -112,7 +119,7 @@ def measure(
             except EngineTrouble as error:
                 result["skipped"] = {DOCKER: str(error)}
         if chosen:
-            faults = Faults(hierarchy, form, say)
+            faults = Faults(hierarchy, form, say, stack.enter_context(Stillness()))
             result["faults"] = faults.run(chosen)
             result["kernel_alone"] = faults.alone.row("kernel-alone")
         if hostile := [name for name in HOSTILE if name in kinds]:
@@ -123,8 +130,9 @@ def measure(
 class Faults:
     """Runs them in several worlds side by side: one that waits costs no processor."""
 
-    def __init__(self, hierarchy: Hierarchy, form: Form, say: Say) -> None:
+    def __init__(self, hierarchy: Hierarchy, form: Form, say: Say, stillness: Stillness) -> None:
         self._hierarchy = hierarchy
+        self._stillness = stillness
         self._form = form
         self._say = say
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
@@ -179,7 +187,8 @@ class Faults:
         worlds = self._form.worlds
         cores = CORES_ALONE if worlds == 1 else int(100 * CORES / worlds) / 100
         alone = self._engine if job.plan.docker else nullcontext()
-        with alone, running_world(self._hierarchy, replace(job.plan, cores=cores), self._over) as world:
+        plan = replace(job.plan, cores=cores)
+        with alone, running_world(self._hierarchy, plan, self._over, self._stillness) as world:
             self.alone.seen += world.alone
             self.alone.count += 1
             next_job: Kind | None = job

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from benchmarks.kernelfiles import KernelFiles, Limits
 from benchmarks.lateness import Beginnings, late_usec
+from benchmarks.stillness import Stillness
 from escra_agent.counters import Counters
 from escra_agent.hierarchy import Hierarchy
 
@@ -26,6 +27,8 @@ GAP_S = 0.025
 KEPT_READINGS_S = 1.3
 # What a group may keep of one period, on each processor that it runs on, and use in a later one (K2).
 KEPT_USEC = 1000
+# What a processor did is booked at its next tick, at 100 to 1000 Hz.
+TICK_USEC = 10_000
 # A limit that changes between every two of so many scans is beyond reading.
 SCANS_AT_MOST = 20
 USE_TOLERANCE = 1.02
@@ -39,6 +42,8 @@ class Seen:
     as measured, and less what began late (lateness.py) and what the kernel lets a group keep (K2), on the
     one processor where each group's load runs.  A window begins and ends at readings, so nothing is counted
     of which it is not known whether it belongs there.  ``worst`` is what groups did in that window.
+
+    ``..._running`` are those of the windows in which the machine ran all the time (stillness.py).
     """
 
     checks: int = 0
@@ -50,6 +55,9 @@ class Seen:
     use_ratio: float = 0.0
     use_ratio_explained: float = 0.0
     worst: str = ""
+    windows_running: int = 0
+    use_ratio_running: float = 0.0
+    worst_running: str = ""
     examples: list[str] = field(default_factory=list)
 
 
@@ -57,9 +65,16 @@ class AppWatch:
     """One application's cgroups, by name; ``step`` is called again and again by one thread."""
 
     def __init__(
-        self, hierarchy: Hierarchy, paths: dict[str, str], omega_cores: float, omega_bytes: int
+        self,
+        hierarchy: Hierarchy,
+        paths: dict[str, str],
+        omega_cores: float,
+        omega_bytes: int,
+        stillness: Stillness | None = None,
     ) -> None:
+        """Without ``stillness`` the machine is taken to run all the time."""
         self.seen = Seen()
+        self._stillness = stillness
         self._names = list(paths)
         self._files = [KernelFiles(hierarchy, path) for path in paths.values()]
         self.omega = Limits(omega_cores, omega_bytes)
@@ -164,23 +179,36 @@ class AppWatch:
         length_s = (times[-2].time_usec - times[begin].time_usec) / 1e6
         if length_s < WINDOW_S - GAP_S:
             return
-        self.seen.windows += 1
+        seen, still_usec = self.seen, self._still_usec(begin)
+        seen.windows += 1
+        seen.windows_running += not still_usec
         used = sum(readings[-2].usage_usec - readings[begin].usage_usec for readings in self._readings)
         ratio = used / 1e6 / WINDOW_S / self.omega.cpu_cores
-        if ratio > self.seen.use_ratio:
-            self.seen.use_ratio = ratio
-            if ratio > USE_TOLERANCE:
-                self.seen.worst = self._told(begin)
+        if ratio > max(USE_TOLERANCE, seen.use_ratio):
+            seen.worst = self._told(begin, still_usec)
+        seen.use_ratio = max(seen.use_ratio, ratio)
         # Explaining costs time: only what could be the worst is.
-        if ratio > max(USE_TOLERANCE, self.seen.use_ratio_explained):
+        if ratio > max(USE_TOLERANCE, seen.use_ratio_explained if still_usec else seen.use_ratio_running):
             used -= sum(
                 KEPT_USEC + late_usec(readings, begin, beginnings)
                 for readings, beginnings in zip(self._readings, self._beginnings, strict=True)
             )
             ratio = used / 1e6 / WINDOW_S / self.omega.cpu_cores
-        self.seen.use_ratio_explained = max(self.seen.use_ratio_explained, ratio)
+        seen.use_ratio_explained = max(seen.use_ratio_explained, ratio)
+        if still_usec:
+            return
+        if ratio > max(USE_TOLERANCE, seen.use_ratio_running):
+            seen.worst_running = self._told(begin, still_usec)
+        seen.use_ratio_running = max(seen.use_ratio_running, ratio)
 
-    def _told(self, begin: int) -> str:
+    def _still_usec(self, begin: int) -> int:
+        """For how long processors stood still in this window, or in the last tick before it."""
+        if self._stillness is None:
+            return 0
+        times = self._readings[0]
+        return self._stillness.usec(times[begin].time_usec - TICK_USEC, times[-2].time_usec)
+
+    def _told(self, begin: int, still_usec: int) -> str:
         """What each group used from that reading to the last but one, and the most of it in one go.
 
         The kernel stops who is past a quota at the next tick: more in one go was no limit's doing.
@@ -194,7 +222,8 @@ class AppWatch:
                 f"{name} {(last.usage_usec - first.usage_usec) / 1000:.1f} ms in {_periods(first, last)}, "
                 f"at most {most / 1000:.1f} in {within / 1000:.1f} ms"
             )
-        return f"{time.time():.1f}: {'; '.join(said)}"
+        still = f"; the processors stood still for {still_usec / 1000:.1f} ms" if still_usec else ""
+        return f"{time.time():.1f}: {'; '.join(said)}{still}"
 
 
 def _periods(first: Counters, last: Counters) -> str:

@@ -17,6 +17,7 @@ from benchmarks.audit import Audit
 from benchmarks.kernel_memory import KernelMemory
 from benchmarks.kernelfiles import Limits
 from benchmarks.network import Network, running_network
+from benchmarks.stillness import Stillness
 from benchmarks.watcher import AppWatch, Seen, Watcher
 from escra_agent.hierarchy import Hierarchy
 from escra_common.messages import CpuLimit
@@ -234,7 +235,9 @@ class World:
 
 
 @contextmanager
-def running_world(hierarchy: Hierarchy, plan: Plan, over: threading.Event) -> Iterator[World]:
+def running_world(
+    hierarchy: Hierarchy, plan: Plan, over: threading.Event, stillness: Stillness
+) -> Iterator[World]:
     """Raises NoNetwork where there are no namespaces.  Nothing is left of it after the block.
 
     Whoever sets ``over`` ends what waits in it, with Interrupted.
@@ -254,6 +257,7 @@ def running_world(hierarchy: Hierarchy, plan: Plan, over: threading.Event) -> It
                 {g.name: g.cgroup.path for g in groups if g.app == app},
                 round(share * plan.cores, 3),
                 MEMORY_MIB * MIB * sum(g.app == app for g in groups),
+                stillness,
             )
             for app, share in SHARES.items()
         }

@@ -10,12 +10,12 @@ a field of its own there (ESCRA_APP, ESCRA_OLD, ...).  ``unit`` is "cores" or "b
 "no limit".
 """
 
-import json
 import logging
 import os
 import sys
 from typing import Any
 
+import msgspec
 import structlog
 from structlog.processors import CallsiteParameter, CallsiteParameterAdder
 from structlog.typing import EventDict, WrappedLogger
@@ -61,7 +61,7 @@ _COLOUR = {"warning": "33", "error": "31", "critical": "31"}
 
 # Told by the sentence of message(), or not for people.
 _IN_SENTENCE = {"event", "level", "kind", "app", "container", "host", "old", "new", "unit", "reason"}
-_HIDDEN = {"timestamp", "exception", "pathname", "lineno", "func_name"}
+_TOLD = _IN_SENTENCE | {"timestamp", "exception", "pathname", "lineno", "func_name"}
 
 
 def configure(program: str, level: str = "info", *, journal_socket: str = JOURNAL_SOCKET) -> None:
@@ -103,8 +103,7 @@ def message(event: EventDict) -> str:
     text = f"{where}: {what}" if where else what
     if event.get("reason"):
         text += f" ({event['reason']})"
-    rest = (f"{key}={event[key]}" for key in event if key not in _IN_SENTENCE | _HIDDEN)
-    text = " ".join([text, *rest])
+    text = " ".join([text, *[f"{key}={event[key]}" for key in event if key not in _TOLD]])
     return f"{text}\n{event['exception']}" if "exception" in event else text
 
 
@@ -157,8 +156,11 @@ class _JsonLine:
         self._program = program
 
     def __call__(self, _logger: WrappedLogger, _name: str, event: EventDict) -> str:
-        text = message({k: v for k, v in event.items() if k != "exception"})
-        return json.dumps({"program": self._program, "message": text, **event}, default=str)
+        text = message(
+            {k: v for k, v in event.items() if k != "exception"} if "exception" in event else event
+        )
+        line = msgspec.json.encode({"program": self._program, "message": text, **event}, enc_hook=str)
+        return line.decode()
 
 
 def _callsite() -> CallsiteParameterAdder:

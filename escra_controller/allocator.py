@@ -5,7 +5,7 @@ what is free by then; when that is not enough, those above their fair share give
 """
 
 from collections.abc import Callable, Collection, Mapping
-from functools import cache, partial
+from functools import partial
 from math import ceil
 
 from escra_common.messages import Ack
@@ -108,7 +108,7 @@ class Allocator:
     def _decide(self, r: Round, members: Collection[Member], *, sampled: bool) -> None:
         app, omega, fair = r.app, r.app.spec.cpu, r.app.fair_shares()
         free = self._affordable(app.ledger.free)
-        host_used = _used_by_host(app)
+        host_used = _UseByHost(app)
         growing: dict[MemberKey, tuple[Wish, float]] = {}
         # Who may be left some headroom, of what those that grow leave.
         content: list[Member] = []
@@ -311,14 +311,21 @@ class Allocator:
         return int(free / (1 + self._s.burst))
 
 
-def _used_by_host(app: App) -> Callable[[str], float]:
+class _UseByHost:
     """Millicores that the application's containers use on a host; only rules that ask pay for it."""
 
-    @cache
-    def used(host: str) -> float:
-        return sum(member.demand.used() for key, member in app.members.items() if key.host == host)
+    __slots__ = ("_app", "_sums")
 
-    return used
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._sums: dict[str, float] | None = None
+
+    def __call__(self, host: str) -> float:
+        if self._sums is None:
+            self._sums = {}
+            for key, member in self._app.members.items():
+                self._sums[key.host] = self._sums.get(key.host, 0.0) + member.demand.used()
+        return self._sums.get(host, 0.0)
 
 
 def _least_growth(limit: int) -> int:

@@ -57,7 +57,6 @@ from escra_controller.watching import Pictures
 
 TICK_S = 0.1
 HISTORY_TICKS = 100
-CONTAINERS_TICKS = 50
 FREEZE_EVERY = 5_000
 
 log = structlog.get_logger()
@@ -197,10 +196,8 @@ class Controller:
             if self._leadership.role == "leader":
                 self._handle(Ticked())
                 self._sample(ticker.count % HISTORY_TICKS)
-                self._logbook.look(self._engine, now)
-                if ticker.count % CONTAINERS_TICKS == 0:
-                    rows = self._logbook.rows(self._engine, time.time(), now)
-                    self._leadership.store.sample(containers=rows)
+                rows = self._logbook.tick(self._engine, time.time(), now)
+                self._leadership.store.sample(containers=rows)
             self._watchdog.ping(now)
             self._freeze()
             if ticker.count % 10 == 0:
@@ -228,6 +225,7 @@ class Controller:
         self._follow(instructions)
         # Who waits for an order does not wait for what only would be.
         self._follow(self._shadow.handle(event, began))
+        self._logbook.hear(event)
         self._recorders.hear(event, began)
 
     def _follow(self, instructions: Iterable[Instruction]) -> None:

@@ -63,13 +63,15 @@ class Bounds:
 
     def bound(self, host: str) -> Bound:
         """What may be held there now: a lower bound under way may be the one on disk already."""
-        durable = self._durable.get(host, NOTHING)
-        return durable.least(self._asked.get(host, durable))
+        durable, asked = self._durable.get(host, NOTHING), self._asked.get(host)
+        return durable if asked is None else durable.least(asked)
 
     def room(self, host: str, on_host: Bound, altogether: Bound) -> Bound:
         """How much more may be granted there."""
         here, everywhere = self.bound(host), self.bound(ALL_HOSTS)
-        return here.less(on_host).least(everywhere.less(altogether))
+        cpu = min(here.cpu - on_host.cpu, everywhere.cpu - altogether.cpu)
+        memory = min(here.memory - on_host.memory, everywhere.memory - altogether.memory)
+        return Bound(max(0, cpu), max(0, memory))
 
     def ask(self, host: str, held: Bound, more: Bound, omega: Bound) -> Bound | None:
         """The bound to secure so that ``more`` fits beside ``held``; None when that is so or under way."""

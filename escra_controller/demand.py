@@ -11,6 +11,8 @@ from escra_common.messages import Sample
 # as somebody looks back.
 KEPT = 100
 KEEP_S = 10.0
+# Of those that are not needed any more so many are dropped at once.
+DROPPED_AT_ONCE = 4
 # Less than this is not work: a timer that looks around now and then, a health check.
 IDLE_MILLI = 5
 
@@ -94,9 +96,11 @@ class Demand:
         return interval
 
     def _keep(self, interval: Interval) -> None:
-        """The first one that is kept tells how it was when the time looked back at began."""
+        """The first one that is needed tells how it was when the time looked back at began."""
         intervals, since = self._intervals, interval.end - self._keep_s
         intervals.append(interval)
+        if len(intervals) % DROPPED_AT_ONCE:
+            return
         expired = 0
         while len(intervals) - expired > self._least and intervals[expired + 1].start <= since:
             expired += 1

@@ -60,6 +60,8 @@ class Shadow:
         out: list[Decision] = []
         self._share(now, out)
         match event:
+            case SamplesArrived() | MemoryArrived() if not self._observed:
+                pass  # as nearly always: they come thousands of times a second
             case SamplesArrived(host, samples):
                 mine = [s for s in samples if (host, s.key) in self._observed]
                 self._tell(SamplesArrived(host, mine), bool(mine), now, out)

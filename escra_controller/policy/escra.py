@@ -169,6 +169,8 @@ class EscraRule:
 
     def _remember_peak(self, used: float, now: float) -> None:
         age_s, (before, latest) = now - self._half_at, self._peaks
+        if used <= latest and age_s <= self._s.remember_s / 2:
+            return
         if age_s > self._s.remember_s / 2:
             before, latest, self._half_at = latest if age_s < self._s.remember_s else 0.0, 0.0, now
         self._peaks = before, max(latest, used)

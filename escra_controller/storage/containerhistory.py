@@ -8,7 +8,7 @@ An instant takes about 85 bytes per container: 5,760 of them are kept, 49 MB for
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,7 @@ class ContainerNames:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, int, str], tuple[int, float]] = {}
+        self._pruned_at = float("-inf")
 
     def number(self, connection: sqlite3.Connection, row: ContainerRow) -> int:
         name = (row.app, row.host, row.key, row.container)
@@ -92,19 +93,28 @@ class ContainerNames:
             (number,) = connection.execute(
                 "SELECT id FROM containers WHERE app = ? AND host = ? AND key = ? AND name = ?", name
             ).fetchone()
-            connection.execute("DELETE FROM containers WHERE seen < ?", (int(row.at - NAME_S),))
             self._known[name] = (number, row.at)
         return number
+
+    def prune(self, connection: sqlite3.Connection, now: float) -> None:
+        """Once in a while, for it looks at all: drop those that no row names, and forget who is gone."""
+        if abs(now - self._pruned_at) < NOTE_S:
+            return
+        self._pruned_at = now
+        connection.execute("DELETE FROM containers WHERE seen < ?", (int(now - NAME_S),))
+        self._known = {name: known for name, known in self._known.items() if now - known[1] < 2 * NOTE_S}
 
     def forget(self) -> None:
         """What was numbered in a transaction that failed has no number."""
         self._known.clear()
 
 
-def add(connection: sqlite3.Connection, names: ContainerNames, rows: Iterable[ContainerRow]) -> None:
+def add(connection: sqlite3.Connection, names: ContainerNames, rows: Sequence[ContainerRow]) -> None:
     connection.executemany(
         _INSERT, [(0, row.app, int(row.at), names.number(connection, row), *_sums(row)) for row in rows]
     )
+    if rows:
+        names.prune(connection, rows[-1].at)
 
 
 def age(connection: sqlite3.Connection, now: float) -> None:

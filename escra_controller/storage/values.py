@@ -6,6 +6,8 @@ Amounts are millicores and bytes, instants are seconds of unix time.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from escra_controller.bounds import NOTHING, Bound
 
 # A host and an application.
@@ -71,8 +73,7 @@ class HistoryRow:
     throttled_ratio: float
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerRow:
+class ContainerRow(msgspec.Struct, frozen=True, gc=False):
     """One container over the ``span_s`` seconds before ``at``.
 
     Limits and use are means, ``..._peak`` the most seen in a tenth of a second; ``throttled_ratio`` is the

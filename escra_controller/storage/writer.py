@@ -121,10 +121,10 @@ class Writer:
         else:
             self._well()
             if self._audit_failure:
-                self._audit_failure = ""
                 self._tell(
                     "info", f"the audit is written again; {self.dropped} rows of it were dropped so far"
                 )
+                self._audit_failure = ""
         return True
 
     def drop(self, rows: int, why: str) -> None:
@@ -175,8 +175,10 @@ class Writer:
         self._made_at = time.monotonic()
         self._unsaved = Changes()
         if self._failure:
-            before, self._failure = self._failure, ""
-            self._tell("warning", f"a new {self._path} was started with all that is known; before: {before}")
+            # Said before it can be seen that all is well.
+            news = f"a new {self._path} was started with all that is known; before: {self._failure}"
+            self._tell("warning", news)
+            self._failure = ""
 
     def _leave_stale(self) -> None:
         """See that no start reads less than is known."""
@@ -205,8 +207,8 @@ class Writer:
     def _well(self) -> None:
         self._busy_since = None
         if self._failure:
-            self._failure = ""
             self._tell("info", f"{self._path} is written again")
+            self._failure = ""
 
 
 def explain(error: Exception) -> str:

@@ -3,22 +3,32 @@
 import contextlib
 import sqlite3
 import time
+from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from escra_common.messages import MemoryLevel
+from escra_common.messages import CpuLimit, MemoryLevel
 from escra_controller.demo import virtual
 from escra_controller.demo.scene import APP, Scene
-from escra_controller.events import MemoryArrived, Ticked
-from escra_controller.history import LOOK_TICKS, Logbook
+from escra_controller.events import (
+    AppsConfigured,
+    ContainerAppeared,
+    Event,
+    MemoryArrived,
+    SamplesArrived,
+    Ticked,
+)
+from escra_controller.history import ROW_TICKS, Logbook, Tally
 from escra_controller.state import MemberKey
 from escra_controller.storage.containerhistory import LEVELS, ContainerNames, add, age
 from escra_controller.storage.tables import SCHEMA
+from escra_controller.storage.values import ContainerRow
 from escra_controller.would import Would
-from tests.controller.kernels import Memory
+from tests.controller.kernels import PERIOD_USEC, Memory
 from tests.controller.recorded import MIB, row
-from tests.controller.world import World, spec
+from tests.controller.world import TICK_S, World, spec
 
 
 def test_a_row_has_the_use_and_throttling_of_all_its_time() -> None:
@@ -26,32 +36,85 @@ def test_a_row_has_the_use_and_throttling_of_all_its_time() -> None:
     host = virtual.build_host(scene)
     engine = virtual.start_engine(scene, host)
     logbook = Logbook()
-    throttled: dict[str, list[float]] = {name: [] for name in ("web", "api", "jobs")}
-    before, began = {}, 0.0
-    for beat in range(1, 241):
+    containers = {container.name: container for container in host.containers.values()}
+    # Since each container's last row.
+    throttled: dict[str, list[float]] = {name: [] for name in containers}
+    began: dict[str, tuple[float, float]] = {}
+    rows: list[ContainerRow] = []
+    for beat in range(1, 401):
         now = beat * virtual.BEAT_S
         host.advance(now)
-        virtual.exchange(engine, host, host.samples() if beat % 2 else Ticked(), now)
+        event: Event = host.samples() if beat % 2 else Ticked()
+        virtual.exchange(engine, host, event, now)
+        logbook.hear(event)
         if beat % 2:
             for member in engine.members.values():
-                if member.demand.latest and now > 7:
+                if member.demand.latest:
                     throttled[member.info.name].append(member.demand.latest.throttled)
             continue
-        logbook.look(engine, now)
-        if now == 7.0:
-            assert len(list(logbook.rows(engine, 1000.0, now))) == 3
-            before, began = {c.name: c.usage_usec for c in host.containers.values()}, now
-    rows = {row.container: row for row in logbook.rows(engine, 1005.0, now)}
-    assert set(rows) == {"web", "api", "jobs"}
-    for container in host.containers.values():
-        row = rows[container.name]
-        used = (container.usage_usec - before[container.name]) / 1000 / (now - began)
-        assert row.cpu_used_milli == pytest.approx(used, rel=0.1)
-        assert row.cpu_peak_milli >= row.cpu_used_milli
-        assert row.throttled_peak == pytest.approx(max(throttled[container.name][:-LOOK_TICKS]), abs=0.51)
-        assert (row.app, row.observed, row.would_cpu_milli) == (APP, False, None)
+        for found in logbook.tick(engine, 1000.0 + now, now):
+            name = found.container
+            if name in began:
+                since, usage_usec = began[name]
+                used = (containers[name].usage_usec - usage_usec) / 1000 / (now - since)
+                assert found.span_s == pytest.approx(now - since)
+                assert found.cpu_used_milli == pytest.approx(used, rel=0.1)
+                assert found.cpu_peak_milli >= found.cpu_used_milli
+                assert found.throttled_peak == max(throttled[name])
+                assert (found.app, found.observed, found.would_cpu_milli) == (APP, False, None)
+                rows.append(found)
+            began[name], throttled[name] = (now, containers[name].usage_usec), []
+    assert Counter(row.container for row in rows) == {"web": 3, "api": 3, "jobs": 3}
     # The scene throttles somebody, whatever instant a row falls on.
-    assert any(row.throttled_ratio > 0 and row.throttled_peak > 0 for row in rows.values())
+    assert any(row.throttled_ratio > 0 and row.throttled_peak > 0 for row in rows)
+
+
+def all_rows(logbook: Logbook, w: World, at: float) -> list[ContainerRow]:
+    """Those of so many ticks that everybody has a turn, from ``at`` on."""
+    return [row for n in range(ROW_TICKS) for row in logbook.tick(w.engine, 1000.0, at + n * TICK_S)]
+
+
+def test_a_limit_counts_for_as_long_as_it_was_in_force() -> None:
+    w = World(spec(cpu=4000))
+    w.join("h1")
+    web = w.add("h1", 1.0)
+    w.settle()
+    member = w.engine.members[MemberKey("h1", web.info.key)]
+    member.limit = 1000
+    tally = Tally(member, None, 10.0)
+    member.limit = 3000  # there is news of it four seconds later
+    tally.look(member, None, 14.0)
+    assert tally.row(member, None, 1000.0, 15.0).cpu_limit_milli == pytest.approx(1400)
+    assert tally.row(member, None, 1001.0, 16.0).cpu_limit_milli == pytest.approx(3000)
+    for limit in (None, 3000):
+        member.limit = limit
+        member.info = msgspec.structs.replace(member.info, in_force=CpuLimit(None, PERIOD_USEC))
+        tally.look(member, None, 17.0 if limit is None else 18.0)
+    assert tally.row(member, None, 1004.0, 19.0).cpu_limit_milli is None
+
+
+def test_only_those_are_looked_at_of_whom_there_is_news() -> None:
+    w = World(spec(), spec("later"))
+    w.join("h1")
+    asked: list[int] = []
+
+    def would(key: MemberKey) -> Would:
+        asked.append(key.key)
+        return Would(700, None, 0.0)
+
+    logbook = Logbook(would)
+    observed = w.add("h1", 1.0, mode="observe")
+    quiet = w.add("h1", 0.0, mode="observe")
+    logbook.hear(SamplesArrived("h1", [w._sample(observed)]))
+    rows = all_rows(logbook, w, 0.0)
+    assert set(asked) == {observed.info.key}
+    assert {row.key for row in rows} == {observed.info.key}
+    # A configuration may make anybody a container of an application.
+    logbook.hear(AppsConfigured([spec()]))
+    assert {row.key for row in all_rows(logbook, w, 5.0) + all_rows(logbook, w, 10.0)} == {
+        observed.info.key,
+        quiet.info.key,
+    }
 
 
 def test_an_observed_container_is_told_of_with_what_it_would_have() -> None:
@@ -66,15 +129,15 @@ def test_an_observed_container_is_told_of_with_what_it_would_have() -> None:
         return Would(700, None, 0.25)
 
     logbook = Logbook(would)
-    for tick in range(LOOK_TICKS * 2):
-        logbook.look(w.engine, tick * 0.1)
-    (row,) = logbook.rows(w.engine, 1000.0, 1.0)
+    logbook.hear(ContainerAppeared("h1", seen.info))
+    logbook.hear(ContainerAppeared("h1", off.info))
+    (row,) = [*all_rows(logbook, w, 0.0), *all_rows(logbook, w, 5.0)][-1:]
     assert (row.container, row.observed) == (seen.info.name, True)
     assert (row.would_cpu_milli, row.would_memory_bytes, row.would_throttled) == (700, 64 * MIB, 0.25)
     assert (row.cpu_limit_milli, row.cpu_original_milli, row.memory_limit_bytes) == (None, None, 64 * MIB)
     assert MemberKey("h1", off.info.key) not in asked
     w.part("h1")
-    assert list(logbook.rows(w.engine, 1005.0, 6.0)) == []
+    assert all_rows(logbook, w, 10.0) == []
 
 
 def test_oom_counts_of_a_row_are_those_of_its_time() -> None:
@@ -82,24 +145,27 @@ def test_oom_counts_of_a_row_are_those_of_its_time() -> None:
     w.join("h1")
     web = w.add("h1", memory=Memory(used=60 * MIB, want=60 * MIB, limit=64 * MIB))
     w.settle()
-    level = MemoryLevel(web.info.key, 60 * MIB, 64 * MIB, oom_events=5, oom_kills=2)
-    w.handle(MemoryArrived("h1", [level]))
     logbook = Logbook()
 
+    def tell(used: int, limit: int, oom_events: int, oom_kills: int) -> None:
+        event = MemoryArrived("h1", [MemoryLevel(web.info.key, used, limit, oom_events, oom_kills)])
+        w.handle(event)
+        logbook.hear(event)
+
     def looked(at: float) -> tuple[int, int, int]:
-        for tick in range(LOOK_TICKS):
-            logbook.look(w.engine, at + tick * 0.1)
-        (row,) = logbook.rows(w.engine, at, at + 1)
+        *_, row = all_rows(logbook, w, at)
         return row.oom_events, row.oom_kills, row.oom_averted
 
-    assert looked(0.0) == (0, 0, 0)
-    w.handle(MemoryArrived("h1", [MemoryLevel(web.info.key, 60 * MIB, 64 * MIB, oom_events=7, oom_kills=3)]))
+    tell(60 * MIB, 64 * MIB, oom_events=5, oom_kills=2)
+    all_rows(logbook, w, 0.0)
+    assert looked(5.0) == (0, 0, 0)
+    tell(60 * MIB, 64 * MIB, oom_events=7, oom_kills=3)
     w.grow("h1", web, 70 * MIB)
     w.settle()
     # The world's kernels tell their own levels, in which nothing was killed.
-    w.handle(MemoryArrived("h1", [MemoryLevel(web.info.key, 70 * MIB, 80 * MIB, oom_events=7, oom_kills=3)]))
-    assert looked(5.0) == (2, 1, 1)
-    assert looked(10.0) == (0, 0, 0)
+    tell(70 * MIB, 80 * MIB, oom_events=7, oom_kills=3)
+    assert looked(10.0) == (2, 1, 1)
+    assert looked(15.0) == (0, 0, 0)
 
 
 def totals(connection: sqlite3.Connection) -> tuple[object, ...]:
@@ -163,16 +229,17 @@ def test_an_instant_takes_less_than_a_hundred_bytes_per_container(tmp_path: Path
 def test_looking_costs_less_than_deciding() -> None:
     w = World(spec(cpu=1_000_000, memory=1 << 40))
     w.join("h1")
-    for _ in range(100):
-        w.add("h1", 1.0)
+    kernels = [w.add("h1", 1.0) for _ in range(100)]
     w.settle()
     logbook, looking, deciding = Logbook(), 0.0, 0.0
-    for _ in range(2 * LOOK_TICKS):
+    for _ in range(ROW_TICKS):
+        event = SamplesArrived("h1", [w._sample(kernel) for kernel in kernels])
         began = time.perf_counter()
         w.tick()
         ticked = time.perf_counter()
-        logbook.look(w.engine, w.now)
+        logbook.hear(event)
+        list(logbook.tick(w.engine, w.now, w.now))
         deciding += ticked - began
         looking += time.perf_counter() - ticked
-    print(f"{looking / (2 * LOOK_TICKS) * 1e6:.0f} us per tick for 100 containers")
+    print(f"{looking / ROW_TICKS * 1e6:.0f} us per tick for 100 containers")
     assert looking < deciding / 4
