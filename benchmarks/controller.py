@@ -7,7 +7,8 @@ ten agents to an application, or all of them to one (``apps`` 1).  Plaintext, as
 honest probe's sample of a throttled container leaving to its new limit arriving (speaker.py), meanwhile.
 ``bytes_per_event``: what comes in.  ``join_s``: from nothing to a limit for every container; ``rejoin_s``:
 all agents hang up and come back at the same moment, until all have been taken; ``late_ticks``: of the
-controller's, in each of these times.
+controller's, in each of these times.  What a size is too large for is said as its ``failed``, after what
+was measured until then.
 
 ``recovery``: a controller that is killed with 1,000 containers, and started again.
 """
@@ -28,6 +29,7 @@ import psutil
 from benchmarks.numbers import summary_ms
 from benchmarks.pair import Pair, running_pair
 from benchmarks.speaker import Speaker
+from escra_controller.client import QueryError
 
 CONTAINERS, EVENTFUL = 100, 10
 AGENTS_PER_APP = 10
@@ -49,44 +51,52 @@ def measure(quick: bool, say: Say, agents: int | None = None, huge: bool = False
         cases = [(10, False), (10, True)]
     else:
         cases = [(10, False), (100, False), (300, False), (1000, False), (100, True)]
-    sizes = []
+    sizes: list[dict[str, Any]] = []
     for count, together in cases:
-        sizes.append(measure_size(count, together, seconds))
-        say(f"controller: {json.dumps(sizes[-1])}")
+        row: dict[str, Any] = {}
+        try:
+            for part in measure_size(count, together, seconds):
+                row |= part
+        except (OSError, QueryError) as error:
+            row["failed"] = str(error).splitlines()[0]
+        sizes.append(row)
+        say(f"controller: {json.dumps(row)}")
     recovery = measure_recovery()
     say(f"recovery: {json.dumps(recovery)}")
     return {"sizes": sizes, "recovery": recovery}
 
 
-def measure_size(agents: int, huge: bool, seconds: float) -> dict[str, Any]:
+def measure_size(agents: int, huge: bool, seconds: float) -> Iterator[dict[str, Any]]:
+    """A row, part by part."""
+    yield {
+        "agents": agents,
+        "containers": agents * CONTAINERS,
+        "apps": 1 if huge else max(1, agents // AGENTS_PER_APP),
+    }
     with running_scene(agents, huge) as scene:
         joined = scene.crowd.answer(120)
-        join_late = scene.late_ticks()
+        yield {"join_s": round(joined["at"], 2), "join_late_ticks": scene.late_ticks()}
         scene.rest()
         before, late_before = scene.cpu_s(), scene.late_ticks()
         scene.crowd.ask("report")
         delays_s = scene.probe(seconds)
         seen = scene.crowd.ask("report")
         used_s, late = scene.cpu_s() - before, scene.late_ticks() - late_before
-        rss_mib = scene.rss_mib()
-        late_before = scene.late_ticks()
-        again = scene.crowd.ask("again")
-        return {
-            "agents": agents,
-            "containers": agents * CONTAINERS,
-            "apps": 1 if huge else max(1, agents // AGENTS_PER_APP),
+        yield {
             "events_per_s": round(seen["events"] / seen["at"]),
             "limit_changes_per_s": round(seen["changes"] / seen["at"]),
             "core_percent": round(100 * used_s / seen["at"], 1),
             "generator_percent": round(100 * seen["cpu_s"] / seen["at"], 1),
             "decision_ms": summary_ms(delays_s),
-            "rss_mib": rss_mib,
+            "rss_mib": scene.rss_mib(),
             "bytes_per_event": round(seen["bytes_out"] / max(1, seen["events"]), 1),
             "late_ticks": late,
             "lost_connections": seen["lost"],
             "crowd_late": seen["late"],
-            "join_s": round(joined["at"], 2),
-            "join_late_ticks": join_late,
+        }
+        late_before = scene.late_ticks()
+        again = scene.crowd.ask("again")
+        yield {
             "rejoin_s": round(again["at"], 2),
             "rejoin_late_ticks": scene.late_ticks() - late_before,
             "rss_after_mib": scene.rss_mib(),

@@ -33,8 +33,8 @@ LEAST_GROWTH = 0.03
 ALIGNED_REFILL = 5
 # A raise at once is preferred to a larger one at the next boundary when it is at least this much.
 RELIEF = 1.25
-# Who was sampled is not looked at again by the next tick if another sample comes first.
-LOOK_AGAIN_S = 0.095
+# Who was sampled is not looked at again by a tick if the next sample comes first, or a little late.
+LOOK_AGAIN_S = 0.15
 # A write the kernel refused is tried again, but not ten times a second.
 RETRY_S = 5.0
 

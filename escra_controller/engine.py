@@ -93,10 +93,11 @@ class Engine:
                 self._pools.tick(list(self.apps.values()), now, out)
             case AgentJoined(hello, containers):
                 it_was = self._absence.expect(hello, out)
+                concerned = self._apps_on(hello.host)
                 self._membership.joined(hello, containers, now, out)
                 self._absence.tell(hello.host, out)
                 self._absence.back(hello.host, it_was, now, out)
-                self._settle_all(now, out)
+                self._settle(concerned | self._apps_on(hello.host), now, out)
             case AgentLeft(host, reason):
                 self._membership.left(host, reason)
             case _ if event.host in self.hosts:  # what others say who never said hello is void
@@ -166,8 +167,10 @@ class Engine:
                 self.hosts[host].totals = totals
                 self._absence.told(self.hosts[host])
             case ContainerAppeared(host, container):
+                before = self._registry.on(host).get(container.key)
+                concerned = {container.app, before.info.app if before else container.app}
                 self._membership.upsert(host, container, now, out)
-                self._settle_all(now, out)
+                self._settle(concerned, now, out)
             case ContainerGone(host, key):
                 self._membership.forget(MemberKey(host, key), now, out)
             case _:
@@ -251,6 +254,13 @@ class Engine:
         """The bound of the sum follows Ω."""
         for app in apps:
             self._pools.round(app, now, out).secure(ALL_HOSTS)
+
+    def _apps_on(self, host: str) -> set[str]:
+        return {member.info.app for member in self._registry.on(host).values()}
+
+    def _settle(self, names: Iterable[str], now: float, out: list[Instruction]) -> None:
+        """The others have their turn at the next tick: many hosts may join at the same moment."""
+        self._pools.settle([self.apps[name] for name in sorted(names) if name in self.apps], now, out)
 
     def _settle_all(self, now: float, out: list[Instruction]) -> None:
         self._pools.settle(list(self.apps.values()), now, out)
