@@ -11,6 +11,7 @@ import structlog
 
 from escra_agent.directory import read
 from escra_agent.notices import WriteNotices
+from escra_agent.sampler import REFRESH_USEC
 from escra_agent.tracked import Tracked
 from escra_common.errors import EscraError
 
@@ -40,6 +41,8 @@ class Resting:
         self._before_usec, self._now_usec = self._now_usec, time.monotonic_ns() // 1000
         self._ticks += 1
         self._suspect()
+        if self._now_usec // REFRESH_USEC != self._before_usec // REFRESH_USEC:
+            self._let_tell()
         woken = False
         for fd, text, tracked in self._asleep:
             try:
@@ -83,6 +86,11 @@ class Resting:
             tracked.resting = tracked.resting and _memory_still(tracked)
         if len(self._watches) > 4 * len(self._tracked):
             self._tidy()
+
+    def _let_tell(self) -> None:
+        """Who did next to nothing since the last time, or has been idle since, has yet to say so."""
+        for _, _, tracked in self._asleep:
+            tracked.resting = tracked.resting and tracked.sampler.silent
 
     def _watch(self, tracked: Tracked) -> None:
         """Without notices it never rests, and all of it is read in every tick."""

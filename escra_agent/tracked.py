@@ -135,7 +135,7 @@ class Tracked:
             and self.watched
             and not self.suspect
             and self.plan.waiting is None
-            and self.sampler.told_idle
+            and self.sampler.can_wait
             and last.time_usec - self.moved_usec > last.limit.period_usec
             and (self.memory is None or self.memory.settled)
         )

@@ -66,6 +66,21 @@ def test_next_to_nothing_is_told_within_a_second_and_so_is_its_end() -> None:
     assert feed.sampler.told_idle
 
 
+def test_what_is_idle_to_the_controller_too_is_told_with_all_others_when_a_second_begins() -> None:
+    feed = Feed()
+    for _ in range(12):
+        feed.tick(0)
+    assert feed.tick(4) == []
+    assert [feed.tick(0) for _ in range(6)] == [[]] * 6
+    assert not feed.sampler.silent
+    before, now = feed.tick(0)
+    assert (now.time_usec, before.time_usec) == (2_000_000, 1_900_000)
+    assert before.usage_usec == now.usage_usec == 400
+    assert feed.sampler.silent
+    assert [feed.tick(0) for _ in range(20)] == [[]] * 20
+    assert len(feed.tick(5)) == 2, "that counts as work"
+
+
 def test_a_change_of_rate_is_told() -> None:
     feed = Feed()
     for _ in range(5):
