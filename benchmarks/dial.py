@@ -22,6 +22,8 @@ from escra_common.errors import WireError
 from escra_common.messages import Heartbeat, SetLimits, SetMemory, Terms
 from escra_common.session import HEARTBEAT_S, Session
 
+REDIAL_S = 1.0
+
 
 class Line:
     """One host's connection."""
@@ -29,6 +31,7 @@ class Line:
     def __init__(self, port: int, host: CrowdHost) -> None:
         self.host = host
         self.alive = True
+        self.died_at = 0.0
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._session = Session(host.hello(), time.monotonic())
@@ -92,7 +95,7 @@ class Dialled:
         while True:
             now = time.monotonic()
             while start + count * step <= now:
-                line = self._lines[count % len(self._lines)]
+                line = self._redialled(count % len(self._lines), now)
                 self._late += now - (start + count * step) > TICK_S / 2
                 self._try(line, partial(line.tick, now))
                 count += 1
@@ -123,6 +126,17 @@ class Dialled:
         for fd in self._by_fd:
             self._epoll.register(fd, select.EPOLLIN)
 
+    def _redialled(self, number: int, now: float) -> Line:
+        """As an agent does whose controller does not take it in time."""
+        line = self._lines[number]
+        if not line.alive and now >= line.died_at + REDIAL_S:
+            self._hung_up.update(bytes_in=line.bytes_in, bytes_out=line.bytes_out)
+            line.close()
+            line = self._lines[number] = Line(self._port, self._hosts[number])
+            self._by_fd[line.fileno()] = line
+            self._epoll.register(line.fileno(), select.EPOLLIN)
+        return line
+
     def _try(self, line: Line, act: Callable[[], None]) -> None:
         if not line.alive:
             return
@@ -132,6 +146,7 @@ class Dialled:
             line.alive = False
         if not line.alive:
             self._lost += 1
+            line.died_at = time.monotonic()
             self._epoll.unregister(line.fileno())
 
     def _totals(self) -> dict[str, float]:

@@ -19,6 +19,7 @@ TURN_S = 0.001
 # A peer that lets this much pile up does not keep up, and everything here is a level that
 # will be said again: better to cut it off than to hold its backlog.
 MAX_BACKLOG_BYTES = 4 << 20
+# So long after it is due a heartbeat is sent, or the peer's silence noticed, at the latest.
 CHECK_S = 0.25
 
 
@@ -74,7 +75,8 @@ class Channel:
     async def keep_alive(self, totals: "Heartbeats") -> None:
         """Say a heartbeat when nothing else was said; raises WireError when the peer is silent."""
         while True:
-            await asyncio.sleep(CHECK_S)
+            # A thousand peers are not to be looked at four times a second each.
+            await asyncio.sleep(max(0.0, self.session.quiet_s(time.monotonic())) + CHECK_S)
             now = time.monotonic()
             self.session.check_alive(now)
             if self.session.peer is not None and self.session.heartbeat_due(now):

@@ -80,6 +80,11 @@ class Session:
     def heartbeat_due(self, now: float) -> bool:
         return now - self._spoke >= HEARTBEAT_S
 
+    def quiet_s(self, now: float) -> float:
+        """For so long, unless something is sent, no heartbeat is due and silence is no fault yet."""
+        until = min(self._spoke + HEARTBEAT_S, self._heard + SILENCE_S)
+        return (until if self.peer is not None else min(until, self._opened + HELLO_S)) - now
+
     def check_alive(self, now: float) -> None:
         """Raises WireError when the peer has been silent for too long."""
         if self.peer is None and now - self._opened > HELLO_S:

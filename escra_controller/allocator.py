@@ -201,7 +201,10 @@ class Allocator:
             return
         fair = app.fair_shares()
         lacking = 0
+        late: set[str] = set()
         for member in waiting:
+            if member.key.host in late:
+                continue
             floor = app.floor(member)
             asked = limit_millicores(member.info.original)
             first = max(floor, fair[member.key] if asked is None else min(asked, fair[member.key]))
@@ -209,6 +212,7 @@ class Allocator:
             if free >= floor:
                 first = min(first, free)
                 if self._within_bound(r, member, first) < first:
+                    late.add(member.key.host)
                     continue  # it comes again when the bound is on disk
                 asked_text = "no limit" if asked is None else f"{asked / 1000:g} cores"
                 cause = f"new; it came with {asked_text}"
