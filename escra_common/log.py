@@ -10,12 +10,12 @@ a field of its own there (ESCRA_APP, ESCRA_OLD, ...).  ``unit`` is "cores" or "b
 "no limit".
 """
 
+import json
 import logging
 import os
 import sys
 from typing import Any
 
-import msgspec
 import structlog
 from structlog.processors import CallsiteParameter, CallsiteParameterAdder
 from structlog.typing import EventDict, WrappedLogger
@@ -151,16 +151,17 @@ class _TerminalLine:
         return f"{time} {tag} {text}"
 
 
+# ``json.dumps`` makes a new one for each line.
+_JSON = json.JSONEncoder(default=str)
+
+
 class _JsonLine:
     def __init__(self, program: str) -> None:
         self._program = program
 
     def __call__(self, _logger: WrappedLogger, _name: str, event: EventDict) -> str:
-        text = message(
-            {k: v for k, v in event.items() if k != "exception"} if "exception" in event else event
-        )
-        line = msgspec.json.encode({"program": self._program, "message": text, **event}, enc_hook=str)
-        return line.decode()
+        text = message({k: v for k, v in event.items() if k != "exception"})
+        return _JSON.encode({"program": self._program, "message": text, **event})
 
 
 def _callsite() -> CallsiteParameterAdder:

@@ -3,10 +3,9 @@
 The version of the schema and whose file it is stand in sqlite's own header.
 """
 
+import json
 import sqlite3
 from typing import Any
-
-import msgspec
 
 from escra_controller.bounds import NOTHING
 from escra_controller.events import Decision
@@ -87,7 +86,7 @@ def write(connection: sqlite3.Connection, changes: Changes) -> None:
 
 
 def audit_row(d: Decision) -> tuple[object, ...]:
-    numbers = msgspec.json.encode(d.numbers).decode()
+    numbers = json.dumps(dict(d.numbers))
     return (
         *(d.at, d.app, d.host, d.container, d.key, d.resource, d.rule, d.cause, d.before, d.after),
         *(numbers, d.observed),
@@ -116,6 +115,6 @@ def decision(row: tuple[Any, ...]) -> tuple[int, Decision]:
         cause,
         before,
         after,
-        msgspec.json.decode(numbers),
+        json.loads(numbers),
         bool(observed),
     )
