@@ -22,7 +22,14 @@ from escra_controller.events import (
 )
 from escra_controller.history import ROW_TICKS, Logbook, Tally
 from escra_controller.state import MemberKey
-from escra_controller.storage.containerhistory import LEVELS, ContainerNames, add, age
+from escra_controller.storage.containerhistory import (
+    LEVELS,
+    NAME_S,
+    NOTE_S,
+    ContainerNames,
+    add,
+    age,
+)
 from escra_controller.storage.tables import SCHEMA
 from escra_controller.storage.values import ContainerRow
 from escra_controller.would import Would
@@ -201,6 +208,23 @@ def test_rows_get_coarser_without_losing_anything_and_end(tmp_path: Path) -> Non
         for _ in range(3000):
             age(connection, last + LEVELS[2].keep_s + 900)
         assert connection.execute("SELECT count(*) FROM container_history").fetchone() == (0,)
+
+
+def test_names_go_when_no_row_can_name_them_any_more() -> None:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(SCHEMA)
+        names, start = ContainerNames(), 1_000_000_000.0
+
+        def kept(at: float) -> int:
+            """After another container has a row, within the hour of the look before and past it."""
+            add(connection, names, [row(at, 2)])
+            found: tuple[int] = connection.execute("SELECT count(*) FROM containers").fetchone()
+            return found[0]
+
+        add(connection, names, [row(start, 1)])
+        assert kept(start + NAME_S - NOTE_S / 2) == 2
+        assert kept(start + NAME_S + 1) == 2, "it is not looked for with every row"
+        assert kept(start + NAME_S + NOTE_S) == 1
 
 
 def test_a_limit_that_was_none_for_a_while_has_no_mean() -> None:
