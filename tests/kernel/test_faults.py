@@ -45,11 +45,14 @@ def test_omega_holds_whatever_is_killed_stopped_cut_off_or_filled_up() -> None:
         assert row["lost_containers"] == 0, row
         assert row["checks"] > 50, f"the kernel's files were added up all the time: {row}"
         assert row["moves"] > 0, row
-        # Where the machine stood still, its host's doing is charged to whoever had the processor.  In 157,000
-        # windows of larger runs where it did not, 1.02 was the most.
+        # 2 % is for a machine that does nothing else, and an Ω of which one late millisecond is not 1 %; an
+        # Ω that is not kept is seen in ``omega_violations``, and careless writing is worth 70 % and more.
+        assert row["use_ratio_explained"] < 1.15, row
+        # Where the machine did not stand still, less was seen in larger runs.
         assert row["use_ratio_running"] < 1.05, row
         if row["kind"] == "partition60":
             assert row["recovery_ms"]["max"] < 3000, row
+    assert sum(row["windows_running"] for row in result["faults"]) > 0, "it ran at some time"
     # A limit may rest for seconds; those of nearly all do not, whoever else is in trouble.
     assert sum(row["stood_still"] for row in result["faults"]) <= 2, result
 
